@@ -1,0 +1,311 @@
+"""The tabletop as a Gymnasium environment: a seven-joint arm does as it is told on a table of coloured things."""
+
+import functools
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_tabletop import arm, scene
+from gym_tabletop.instructions import SPLITS, Assignment, assignments, choose
+from gym_tabletop.kinematics import ArmKinematics, integrate_delta
+from gym_tabletop.layout import Layout, sample_layout
+from gym_tabletop.palette import CELL_CLASSES, SHAPES
+from gym_tabletop.randomization import randomize_look
+from gym_tabletop.rendering import CameraRenderer, project
+from gym_tabletop.scene_truth import Instruction, Scene, Thing
+from gym_tabletop.still import pose_for_still
+from gym_tabletop.tasks import TASKS, PhysicsState
+
+CAMERAS = ("front", "wrist")
+CONTROL_HZ = 20
+MAX_EPISODE_STEPS = 240
+ACTION_MODES = ("ee_delta", "joint_position")
+DELTA_LIMIT = np.array([0.04] * 3 + [0.25] * 3)
+"""Largest end-effector delta of one step: m and rad."""
+HOME_SPREAD = 0.06
+"""The arm starts at HOME give or take this many radians per joint."""
+
+
+class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
+    """Push, lift and place coloured objects, as told in words.
+
+    Observation: `pixels` {"front", "wrist"}: uint8 (S, S, 3) RGB; `agent_pos`: float32 (17,): joint positions
+    (7, rad), tool position (3, m), tool rotation (6, first two columns of its matrix), gripper opening (1, 1 = open).
+    Action: `ee_delta` float32 (7,): translation (m per step) and axis-angle rotation (rad per step) in the base
+    frame, gripper (1 = open, 0 = closed); or `joint_position` float32 (8,): joints (rad) and gripper.
+
+    An episode's scene, words and outcome depend on its reset seed alone. `task`: a family or "all"; `split`: which
+    words and targets may be drawn ("train", held-out "phrasing" or "pair", or "all"); `randomize`: vary colours,
+    light, table and camera pose; `render=False` gives black images to whoever needs physics only.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+
+    def __init__(
+        self,
+        task: str = "all",
+        split: str = "all",
+        obs_size: int = 96,
+        action_mode: str = "ee_delta",
+        quality: str = "fast",
+        randomize: bool = False,
+        render: bool = True,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        _check_choice("task", task, ("all", *TASKS))
+        _check_choice("split", split, SPLITS)
+        _check_choice("action_mode", action_mode, ACTION_MODES)
+        _check_choice("quality", quality, ("fast", "high"))
+        self.families = tuple(TASKS) if task == "all" else (task,)
+        self.split, self.action_mode, self.randomize, self.obs_size = split, action_mode, randomize, obs_size
+        self.render_mode, self._max_episode_steps = render_mode, MAX_EPISODE_STEPS
+        self._render_images, self._high_quality = render, quality == "high"
+        self.model = scene.build_model(obs_size, self._high_quality)
+        self.data = mujoco.MjData(self.model)
+        self._pristine = {name: getattr(self.model, name).copy() for name in _MUTABLE}
+        self._renderer: CameraRenderer | None = None
+        self.kinematics = ArmKinematics()
+        self._tool = self.model.site("tool").id
+        self._object_bodies = [self.model.body(f"object{slot}").id for slot in range(scene.SLOTS)]
+        self._finger_bodies = {self.model.body(name).id for name in arm.FINGERS}
+        image = spaces.Box(0, 255, (obs_size, obs_size, 3), np.uint8)
+        self.observation_space = spaces.Dict(
+            {
+                "pixels": spaces.Dict({camera: image for camera in CAMERAS}),
+                "agent_pos": spaces.Box(-10.0, 10.0, (17,), np.float32),
+            }
+        )
+        if action_mode == "ee_delta":
+            low, high = np.append(-DELTA_LIMIT, 0.0), np.append(DELTA_LIMIT, 1.0)
+        else:
+            low, high = np.append(arm.POSITION_LOW, 0.0), np.append(arm.POSITION_HIGH, 1.0)
+        self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    @property
+    def task(self) -> str:
+        """The family of the current instruction."""
+        return self._assignment.task.name
+
+    @property
+    def task_description(self) -> str:
+        """The current instruction."""
+        return self._assignment.text
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        rng = self.np_random
+        still = bool((options or {}).get("still", False))
+        for name, values in self._pristine.items():
+            getattr(self.model, name)[:] = values
+        while True:
+            layout = self._sample_layout(rng)
+            joints = arm.HOME + rng.uniform(-HOME_SPREAD, HOME_SPREAD, 7)
+            self._place(layout, joints)
+            assignment = choose(rng, self.scene(), self.families, self.split)
+            if assignment is not None:
+                break
+        if self.randomize:
+            randomize_look(self.model, rng)
+        if still:
+            pose_for_still(self, rng)
+        mujoco.mj_forward(self.model, self.data)
+        self._joint_target = self.data.qpos[:7].copy()
+        self._pose_target = self.kinematics.forward(self._joint_target)
+        self._gripper_target = float(self.data.ctrl[7] / arm.FINGER_TRAVEL)
+        self._give(assignment)
+        return self._observation(), self._info()
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        action = np.clip(np.asarray(action, np.float64), self.action_space.low, self.action_space.high)
+        if not np.all(np.isfinite(action)):
+            raise ValueError(f"action has a value that is not finite: {action}")
+        before = self._joint_target
+        if self.action_mode == "ee_delta":
+            self._pose_target = integrate_delta(*self._pose_target, action[:6])
+            wanted = self.kinematics.inverse(before, *self._pose_target)
+        else:
+            wanted = action[:7]
+        reach = arm.VELOCITY_LIMIT / CONTROL_HZ
+        self._joint_target = before + np.clip(wanted - before, -reach, reach)
+        self._gripper_target = float(action[-1])
+        substeps = round(1 / (CONTROL_HZ * scene.TIMESTEP))
+        closing = self._gripper_target * arm.FINGER_TRAVEL - self.data.ctrl[7]
+        stride = float(np.clip(closing, -arm.FINGER_SPEED / CONTROL_HZ, arm.FINGER_SPEED / CONTROL_HZ))
+        fingers = float(self.data.ctrl[7])
+        for substep in range(1, substeps + 1):
+            self.data.ctrl[:7] = before + (self._joint_target - before) * substep / substeps
+            self.data.ctrl[7:9] = fingers + stride * substep / substeps
+            mujoco.mj_step(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        holds = self._assignment.task.done(self._assignment.request, self.scene(), self.physics())
+        self._held_steps = self._held_steps + 1 if holds else 0
+        self._success = self._success or self._held_steps >= self._assignment.task.steps_to_hold
+        return self._observation(), float(self._success), self._success, False, self._info()
+
+    def render(self) -> NDArray[np.uint8]:
+        """The front image (S, S, 3)."""
+        return self.image("front")
+
+    def image(self, camera: str) -> NDArray[np.uint8]:
+        """RGB image (S, S, 3) of `camera` as things stand."""
+        return self._camera_renderer().image(self.data, camera)
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # What is true of the scene: for labels, experts and success checks.
+
+    def scene(self) -> Scene:
+        """Everything on the table as it stands now."""
+        things = []
+        for slot, pose in enumerate(self.layout.objects):
+            place = self.data.xpos[self._object_bodies[slot]]
+            things.append(self._thing(pose.pair, "object", place, pose.half))
+        for index, (colour, _, _) in enumerate(self.layout.trays):
+            things.append(self._thing(f"{colour} tray", "tray", self.data.body(f"tray{index}").xpos, 0.065))
+        for index, colour in enumerate(self.layout.panel[1:]):
+            things.append(self._thing(f"{colour} button", "button", self.data.body(f"button{index}").xpos, 0.024))
+        held = [name for name, fingers in self._touching_fingers().items() if len(fingers) == 2]
+        return Scene(tuple(things), held[0] if held else None)
+
+    def physics(self) -> PhysicsState:
+        """What success checks need beside the scene."""
+        speed = {
+            pose.pair: float(np.linalg.norm(self.data.cvel[self._object_bodies[slot]][3:]))
+            for slot, pose in enumerate(self.layout.objects)
+        }
+        gripped = frozenset(name for name, fingers in self._touching_fingers().items() if fingers)
+        return PhysicsState(self._start, gripped, self.gripper_opening, speed)
+
+    @property
+    def gripper_opening(self) -> float:
+        """Measured, 0 (closed) to 1 (open)."""
+        return float(np.clip(self.data.qpos[7:9].sum() / (2 * arm.FINGER_TRAVEL), 0, 1))
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the robot has been told to do."""
+        return self._assignment
+
+    def instruction(self) -> Instruction:
+        """The current instruction with its labels."""
+        return self._assignment.instruction(self.scene(), self._project)
+
+    def instructions(self) -> list[Instruction]:
+        """Every instruction that could be given in this scene as it stands, in every phrasing."""
+        now, project_once = self.scene(), functools.cache(self._project)  # a request has many phrasings
+        return [a.instruction(now, project_once) for a in assignments(now, tuple(TASKS))]
+
+    def set_instruction(self, text: str) -> None:
+        """Ask for something else in the same scene; it must be possible here (see `instructions`)."""
+        for candidate in assignments(self.scene(), tuple(TASKS)):
+            if candidate.text == text:
+                return self._give(candidate)
+        raise ValueError(f"'{text}' cannot be asked for in this scene; see TabletopEnv.instructions()")
+
+    def annotation(self) -> dict[str, NDArray[np.float32]]:
+        """Where the current target and goal are in the front image, (2,) each in [0, 1]."""
+        given = self.instruction()
+        return {
+            "target_pixel": np.array(given.target_pixel, np.float32),
+            "goal_pixel": np.array(given.goal_pixel, np.float32),
+        }
+
+    def cells(self, cell: int = 8) -> NDArray[np.uint8]:
+        """What most of each cell of the front image shows (S / cell, S / cell): index in CELL_CLASSES + 1, or 0."""
+        owner = np.zeros(self.model.ngeom + 1, np.uint8)  # the last entry serves id -1: nothing there
+        for slot, pose in enumerate(self.layout.objects):
+            for shape in SHAPES:
+                owner[self.model.geom(f"object{slot}_{shape}").id] = CELL_CLASSES.index(pose.pair) + 1
+        for index, (colour, _, _) in enumerate(self.layout.trays):
+            body = self.model.body(f"tray{index}")
+            first = int(body.geomadr[0])
+            owner[first : first + int(body.geomnum[0])] = CELL_CLASSES.index(f"{colour} tray") + 1
+        for index, colour in enumerate(self.layout.panel[1:]):
+            owner[self.model.geom(f"button{index}").id] = CELL_CLASSES.index(f"{colour} button") + 1
+        seen = owner[self._camera_renderer().geometry(self.data, "front")]
+        side = self.obs_size // cell
+        blocks = seen.reshape(side, cell, side, cell).swapaxes(1, 2).reshape(side, side, cell * cell)
+        counts = (blocks[..., None] == np.arange(1, len(CELL_CLASSES) + 1)).sum(axis=2)
+        best = counts.argmax(axis=-1)
+        enough = counts.max(axis=-1) >= cell * cell // 5  # small things never fill half a cell
+        return np.where(enough, best + 1, 0).astype(np.uint8)
+
+    def _sample_layout(self, rng: np.random.Generator) -> Layout:
+        layout = sample_layout(rng)
+        if self.split != "pair":
+            return layout
+        pairs = [TASKS[name].held_out_pair for name in self.families]
+        return layout.with_pair(pairs[int(rng.integers(len(pairs)))])
+
+    def _place(self, layout: Layout, joints: NDArray[np.float64]) -> None:
+        self.layout = layout
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:7] = self.data.ctrl[:7] = joints
+        self.data.qpos[7:9] = self.data.ctrl[7:9] = arm.FINGER_TRAVEL
+        scene.apply_layout(self.model, self.data, layout)
+        mujoco.mj_forward(self.model, self.data)
+
+    def _give(self, assignment: Assignment) -> None:
+        self._assignment, self._held_steps, self._success = assignment, 0, False
+        self._start = {
+            pose.pair: self.data.xpos[self._object_bodies[slot]].copy() for slot, pose in enumerate(self.layout.objects)
+        }
+
+    def _thing(self, name: str, kind: str, place: NDArray[np.float64], size: float) -> Thing:
+        colour, shape = name.split()
+        x, y, z = (float(v) for v in place)
+        u, v = self._project((x, y, z))
+        return Thing(name, colour, shape, kind, (x, y, z), (u, v), 0 <= u <= 1 and 0 <= v <= 1, size)
+
+    def _project(self, place: tuple[float, float, float]) -> tuple[float, float]:
+        return project(self.model, self.data, "front", np.array(place))
+
+    def _touching_fingers(self) -> dict[str, set[int]]:
+        names = {self._object_bodies[slot]: pose.pair for slot, pose in enumerate(self.layout.objects)}
+        touching: dict[str, set[int]] = {name: set() for name in names.values()}
+        for one, two in self.model.geom_bodyid[self.data.contact.geom]:
+            for finger, thing in ((one, two), (two, one)):
+                if finger in self._finger_bodies and thing in names:
+                    touching[names[thing]].add(int(finger))
+        return touching
+
+    def _camera_renderer(self) -> CameraRenderer:
+        if self._renderer is None:
+            self._renderer = CameraRenderer(self.model, self.obs_size, self._high_quality)
+        return self._renderer
+
+    def _observation(self) -> dict[str, Any]:
+        size = self.obs_size
+        if self._render_images:
+            pixels = {camera: self.image(camera) for camera in CAMERAS}
+        else:
+            pixels = {camera: np.zeros((size, size, 3), np.uint8) for camera in CAMERAS}
+        rotation = self.data.site_xmat[self._tool].reshape(3, 3)
+        agent_pos = np.concatenate(
+            [self.data.qpos[:7], self.data.site_xpos[self._tool], rotation[:, 0], rotation[:, 1], [self.gripper_opening]]
+        )
+        return {"pixels": pixels, "agent_pos": agent_pos.astype(np.float32)}
+
+    def _info(self) -> dict[str, Any]:
+        return {"is_success": self._success, "task": self.task, "task_description": self.task_description}
+
+
+_MUTABLE = (
+    "geom_rgba", "geom_size", "geom_rbound", "geom_aabb", "geom_group", "geom_contype", "geom_conaffinity",
+    "body_pos", "body_gravcomp", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse",
+)  # fmt: skip
+"""Model fields a layout or randomisation writes; every reset starts from their compiled values."""
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what}={value!r} is not one of {', '.join(choices)}")
