@@ -3,10 +3,11 @@
 import os
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is imported: no window is needed anywhere
+os.environ.setdefault("LP_NUM_THREADS", "1")  # software rasteriser threads only wait on each other in small images
 
-import gymnasium  # noqa: E402
+import gymnasium
 
-from gym_tabletop.palette import BUTTONS, CELL_CLASSES, COLOURS, PAIRS, SHAPES, TRAYS  # noqa: E402
+from gym_tabletop.palette import BUTTONS, CELL_CLASSES, COLOURS, PAIRS, SHAPES, TRAYS
 
 gymnasium.register(id="gym_tabletop/Tabletop-v0", entry_point="gym_tabletop.env:TabletopEnv", max_episode_steps=240)
 

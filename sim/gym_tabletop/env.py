@@ -1,7 +1,7 @@
 """The tabletop as a Gymnasium environment: a seven-joint arm does as it is told on a table of coloured things."""
 
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -43,7 +43,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     light, table and camera pose; `render=False` gives black images to whoever needs physics only.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
+       "render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
 
     def __init__(
         self,
@@ -83,6 +84,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             low, high = np.append(-DELTA_LIMIT, 0.0), np.append(DELTA_LIMIT, 1.0)
         else:
             low, high = np.append(arm.POSITION_LOW, 0.0), np.append(arm.POSITION_HIGH, 1.0)
+        self._action_low, self._action_high = low, high
+        self._held_steps, self._success = 0, False
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     @property
@@ -122,18 +125,18 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        action = np.clip(np.asarray(action, np.float64), self.action_space.low, self.action_space.high)
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action has a value that is not finite: {action}")
+        command = np.clip(np.asarray(action, np.float64), self._action_low, self._action_high)
         before = self._joint_target
         if self.action_mode == "ee_delta":
-            self._pose_target = integrate_delta(*self._pose_target, action[:6])
+            self._pose_target = integrate_delta(*self._pose_target, command[:6])
             wanted = self.kinematics.inverse(before, *self._pose_target)
         else:
-            wanted = action[:7]
+            wanted = command[:7]
         reach = arm.VELOCITY_LIMIT / CONTROL_HZ
         self._joint_target = before + np.clip(wanted - before, -reach, reach)
-        self._gripper_target = float(action[-1])
+        self._gripper_target = float(command[-1])
         substeps = round(1 / (CONTROL_HZ * scene.TIMESTEP))
         closing = self._gripper_target * arm.FINGER_TRAVEL - self.data.ctrl[7]
         stride = float(np.clip(closing, -arm.FINGER_SPEED / CONTROL_HZ, arm.FINGER_SPEED / CONTROL_HZ))
@@ -290,9 +293,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         else:
             pixels = {camera: np.zeros((size, size, 3), np.uint8) for camera in CAMERAS}
         rotation = self.data.site_xmat[self._tool].reshape(3, 3)
-        agent_pos = np.concatenate(
-            [self.data.qpos[:7], self.data.site_xpos[self._tool], rotation[:, 0], rotation[:, 1], [self.gripper_opening]]
-        )
+        joints, position = self.data.qpos[:7], self.data.site_xpos[self._tool]
+        agent_pos = np.concatenate([joints, position, rotation[:, 0], rotation[:, 1], [self.gripper_opening]])
         return {"pixels": pixels, "agent_pos": agent_pos.astype(np.float32)}
 
     def _info(self) -> dict[str, Any]:

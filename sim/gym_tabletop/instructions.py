@@ -20,7 +20,9 @@ class Assignment:
     text: str
     split: str
 
-    def instruction(self, scene: Scene, project: Callable[[tuple[float, float, float]], tuple[float, float]]) -> Instruction:
+    def instruction(
+        self, scene: Scene, project: Callable[[tuple[float, float, float]], tuple[float, float]]
+    ) -> Instruction:
         """This assignment as labels see it, with its places in the front image."""
         target = next(thing for thing in scene.objects if thing.name == self.request.target)
         return Instruction(

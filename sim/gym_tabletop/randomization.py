@@ -4,7 +4,6 @@ import mujoco
 import numpy as np
 
 
-
 def randomize_look(model: mujoco.MjModel, rng: np.random.Generator) -> None:
     """Vary colours, table, light and front camera pose of a model whose layout is set; call before mj_forward."""
     rgb = model.geom_rgba[:, :3]

@@ -36,7 +36,7 @@ class CameraRenderer:
             ids, kinds = np.moveaxis(self._renderer.render(), -1, 0)
         finally:
             self._renderer.disable_segmentation_rendering()
-        return np.where(kinds == mujoco.mjtObj.mjOBJ_GEOM, ids, -1).astype(np.int32)
+        return np.where(kinds == int(mujoco.mjtObj.mjOBJ_GEOM), ids, -1).astype(np.int32)
 
     def close(self) -> None:
         self._renderer.close()

@@ -132,7 +132,9 @@ def _listed(items: Sequence[str]) -> str:
 def _instructions(view: _View, instructions: Sequence[Instruction], families: Sequence[str]) -> list[Question]:
     """Four to six, every family as often as the next, then every target, then every goal and phrasing."""
     hidden = {t.name for t in view.hidden}
-    tree: dict[str, dict[str, dict[str, list[Instruction]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    tree: dict[str, dict[str, dict[str, list[Instruction]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for item in instructions:
         if item.split == "train" and item.target not in hidden and item.goal not in hidden:
             tree[item.family][item.target][item.goal].append(item)
@@ -164,9 +166,7 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
 
 def _pointing(view: _View) -> list[Question]:
     picked = view.random.sample(view.named, min(len(view.named), view.random.randint(2, 3)))
-    return [
-        Question("pointing", view.say(POINT_PROMPTS, t.name), loc(t.pixel), target=_point(t.pixel)) for t in picked
-    ]
+    return [Question("pointing", view.say(POINT_PROMPTS, t.name), loc(t.pixel), target=_point(t.pixel)) for t in picked]
 
 
 def _captions(view: _View) -> list[Question]:

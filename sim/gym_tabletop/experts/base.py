@@ -53,8 +53,9 @@ class Expert(ABC):
         self.env, self.rng, self.style = env, rng, Style.sample(rng)
         self.request = env.assignment.request
         self.subtask, self.progress = "", 0.0
-        self._last_move = np.zeros(3)
-        self._shove, self._shove_steps = np.zeros(6), 0
+        self._last_move: Array = np.zeros(3)
+        self._shove: Array = np.zeros(6)
+        self._shove_steps = 0
 
     def act(self) -> NDArray[np.float32]:
         """The action (7,) for the state the environment is in."""

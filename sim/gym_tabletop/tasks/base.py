@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gym_tabletop.scene_truth import Scene, Thing
 
@@ -59,9 +59,9 @@ class Task(ABC):
         """Whether the condition holds at this instant."""
 
 
-def distance(a: Sequence[float], b: Sequence[float]) -> float:
+def distance(a: ArrayLike, b: ArrayLike) -> float:
     """Distance on the table between two places (m)."""
-    return float(np.hypot(a[0] - b[0], a[1] - b[1]))
+    return float(np.linalg.norm(np.asarray(a)[:2] - np.asarray(b)[:2]))
 
 
 def find(scene: Scene, name: str) -> Thing:

@@ -1,0 +1,1 @@
+"""`vla bench`: ours and a peer, the same work in the same run."""
