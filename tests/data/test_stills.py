@@ -1,0 +1,97 @@
+"""Still scenes: what is written is what the environment shows, whole after any interruption."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import gymnasium
+import numpy as np
+import pytest
+
+import gym_tabletop  # noqa: F401
+from vla.data.stills import StillScenes, StillSettings, collect_stills
+from vla.errors import UserError
+
+SETTINGS = StillSettings(env="tabletop", seed=3, task="all")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("stills") / "scenes"
+    collect_stills(SETTINGS, 6, out, workers=2)
+    return out
+
+
+def test_scenes_are_as_the_environment_shows_them(folder):
+    scenes = StillScenes(folder)
+    env = gymnasium.make("gym_tabletop/Tabletop-v0", randomize=True, render=False).unwrapped
+    env.reset(seed=3 + 5, options={"still": True})
+    assert len(scenes) == 6
+    assert np.array_equal(scenes.front[5], env.image("front"))
+    assert np.array_equal(scenes.cells[5], env.cells())
+    for thing in env.scene().things:
+        present, u, v = scenes.objects[5][scenes.classes.index(thing.name)]
+        assert not present or np.allclose((u, v), thing.pixel, atol=1e-6)
+    env.close()
+
+
+def test_there_are_a_dozen_questions_a_scene_with_targets_of_instructions(folder):
+    scenes = StillScenes(folder)
+    for index in range(len(scenes)):
+        questions = scenes.questions(index)
+        assert 8 <= len(questions) <= 20
+        instructions = [q for q in questions if q["kind"] == "instruction"]
+        assert 4 <= len(instructions) <= 6
+        assert all(len(q["target"]) == 2 and 0 <= q["family"] < len(scenes.families) for q in instructions)
+
+
+def test_scenes_can_be_sent_to_another_process(folder):
+    again = pickle.loads(pickle.dumps(StillScenes(folder)))
+    assert again.questions(4) == StillScenes(folder).questions(4)
+
+
+def test_a_finished_folder_is_left_alone_and_another_run_into_it_refused(folder):
+    assert collect_stills(SETTINGS, 6, folder, workers=2) == 0
+    with pytest.raises(UserError, match="seed 3, now 4"):
+        collect_stills(replace(SETTINGS, seed=4), 6, folder, workers=2)
+
+
+def test_a_damaged_folder_is_named(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    with open(tmp_path / "copy" / "words.jsonl", "a") as words:
+        words.write("{}")
+    with pytest.raises(UserError, match="do not belong together"):
+        StillScenes(tmp_path / "copy")
+    with pytest.raises(UserError, match="holds none"):
+        StillScenes(tmp_path)
+
+
+def test_killed_and_started_again_gives_the_same_scenes(folder, tmp_path):
+    out = tmp_path / "scenes"
+    code = f"""
+import vla.data.stills as stills
+if __name__ == "__main__":
+    stills.BLOCK = 1
+    stills.collect_stills(stills.StillSettings(**{asdict(SETTINGS)!r}), 6, __import__("pathlib").Path({str(out)!r}), 1)
+"""
+    (tmp_path / "run.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "run.py"], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    )
+    partial = tmp_path / "scenes.partial"
+    deadline = time.monotonic() + 120
+    while not list(partial.glob("part-*-0000002")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    assert not out.exists()
+    collect_stills(SETTINGS, 6, out, workers=2)
+    assert not partial.exists()
+    for name in ("front.npy", "cells.npy", "objects.npy", "words.jsonl", "lines.npy"):
+        assert (out / name).read_bytes() == (folder / name).read_bytes(), name

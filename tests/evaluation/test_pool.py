@@ -1,0 +1,83 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vla.errors import UserError
+from vla.evaluation.describe import describe
+from vla.evaluation.evaluate import EvalOptions, evaluate
+from vla.evaluation.player import Setup
+from vla.evaluation.pool import Job, play_all
+
+TWO_WORKERS = """
+import sys
+from vla.evaluation.player import Setup
+from vla.evaluation.pool import Job, play_all
+play = play_all(Setup(sys.argv[1], "tabletop"), [Job(i, i) for i in range(100)], workers=2)
+for result in play:
+    print(result.index, flush=True)
+"""
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(untrained):
+    options = EvalOptions(s2_delay=0.2, s1_delay=1)
+    alone, shared = (evaluate(str(untrained), "tabletop", 2, 40, options, workers) for workers in (1, 2))
+    assert alone["outcomes"] == shared["outcomes"]
+    assert alone["details"] == shared["details"]
+    assert alone["latency"]["s2_age_s"] == shared["latency"]["s2_age_s"]
+    assert alone["counts"] == shared["counts"]
+
+
+def test_what_a_worker_refuses_is_told_as_it_is(untrained, tmp_path):
+    damaged = shutil.copytree(untrained, tmp_path / "damaged")
+    weights = damaged / "s1.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"s1\.safetensors is damaged"):
+        list(play_all(Setup(str(damaged), "tabletop"), [Job(0, 0), Job(1, 1)], workers=2))
+
+
+def test_a_worker_that_dies_is_reported_with_its_last_words(untrained):
+    broken = Setup(str(untrained), "tabletop", media="/nonexistent", sheets=2)
+    with pytest.raises(RuntimeError, match=r"ended with exit code 1; its last words:(.|\n)*No such file or directory"):
+        list(play_all(broken, [Job(0, 0), Job(1, 1)], workers=2))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts processes through /proc")
+def test_an_interrupted_evaluation_leaves_no_process_behind(untrained):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", TWO_WORKERS, str(untrained)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert parent.stdout
+    parent.stdout.readline()
+    workers = children(parent.pid)
+    assert len(workers) == 2
+    parent.send_signal(signal.SIGINT)
+    parent.wait(timeout=20)
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
+
+
+def test_s2_describes_a_picture(untrained, tmp_path):
+    import cv2
+    import numpy as np
+
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), np.full((120, 160, 3), 90, np.uint8))
+    assert isinstance(describe(str(untrained), picture, "what is on the tàble? ☕"), str)
+
+
+def test_asking_about_what_is_no_picture_is_refused(untrained, tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(UserError, match="is no picture"):
+        describe(str(untrained), tmp_path / "a.png", "what is it?")

@@ -1,0 +1,93 @@
+"""The `vla` command: bad usage is one line and exit code 2; importing it is quick."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vla.cli import main
+from vla.errors import UserError
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    try:
+        code = main([str(word) for word in argv])
+    except SystemExit as leave:
+        code = int(leave.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = "import sys, vla.cli; print(sorted({'torch', 'numpy', 'mujoco', 'transformers', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "",
+        "fly",
+        "eval --policy x --episodes -3",
+        "eval --policy x --episodes many",
+        "eval --policy x --s2-delay -0.1",
+        "eval --policy x --s2-period nan",
+        "eval --policy x --s1-delay -1",
+        "eval --policy x --workers 0",
+        "eval --policy no-such-policy",
+        "eval --policy x --env no-such-env",
+        "eval",
+        "rollout --policy no-such-policy",
+        "collect --env tabletop --out /tmp/never-made",
+        "collect --env tabletop --episodes 1 --out /proc/nothing/here",
+        "collect --env tabletop --stills -1 --out /tmp/never-made",
+        "train --dataset /no/such/folder --out /tmp/never-made",
+        "train --dataset /tmp --out /tmp/never-made --device tpu",
+        "train --dataset /tmp --out /tmp/never-made --recipe no-such-recipe",
+        "describe --policy x --image /no/such.png what",
+        "spec check /no/such.yaml",
+        "spec diff tabletop",
+        "bench juggling",
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], argv: str) -> None:
+    code, out, err = run(capsys, *argv.split())
+    assert code == 2 and out == ""
+    assert err.startswith("vla") and err.count("\n") == 1 and "Traceback" not in err
+    assert not Path("/tmp/never-made").exists()
+
+
+@pytest.mark.parametrize("command", ["collect", "train", "eval", "rollout", "describe", "demo", "spec", "bench"])
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0 and f"usage: vla {command}" in out
+
+
+def test_spec_check_sums_up_a_shipped_robot(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "spec", "check", "tabletop")
+    assert code == 0 and "state 17; action 7 (ee_delta)" in out
+
+
+def test_spec_diff_tells_equal_from_different(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from vla import assets
+
+    other = tmp_path / "slow.yaml"
+    other.write_text(assets.find("robot", "tabletop").read_text().replace("rate_hz: 20", "rate_hz: 10"))
+    assert run(capsys, "spec", "diff", "tabletop", "tabletop")[:2] == (0, "no difference\n")
+    assert run(capsys, "spec", "diff", "tabletop", other)[:2] == (1, f"rate_hz is 20.0, {other} has 10.0\n")
+
+
+@pytest.mark.parametrize(("raised", "code"), [(UserError("two\nlines"), 2), (KeyboardInterrupt(), 130), (OSError(), 1)])
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException, code: int
+) -> None:
+    def fail(_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("vla.cli._spec_check", fail)
+    found, _, err = run(capsys, "spec", "check", "tabletop")
+    assert found == code
+    assert ("Traceback" in err) == (code == 1)
+    assert code == 1 or err.count("\n") == 1

@@ -1,0 +1,167 @@
+"""S1's stage: what a batch holds, that it learns to follow the latents, latents on disk, and the joint finish."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dot_world import SPEC, write_episodes
+
+from vla.data.cache import FrameCache
+from vla.errors import UserError
+from vla.s1.system import FastConfig, FastSystem
+from vla.s2.small import SmallShape, small_slow_system
+from vla.tandem import TandemPolicy
+from vla.training.augment import AugmentConfig, Changes, apply_changes, draw_changes
+from vla.training.delays import DelayConfig, draw_ages, draw_prefixes, look_back
+from vla.training.examples import Examples, fit_normalizer
+from vla.training.latents import CachedThoughts, compute_latents
+from vla.training.loop import LoopConfig, fit
+from vla.training.stage_s1 import FastStage, FastStageConfig
+
+FAST = FastConfig(image_size=(32, 32), channels=(8, 16, 16), horizon=4, width=32, layers=1, heads=2, mlp=48)
+DELAYS = DelayConfig(max_age=0.4, max_prefix=2)
+CONFIG = FastStageConfig(batch=32, held_out=24, delays=DELAYS, augment=AugmentConfig(shift=0))
+SHAPE = SmallShape(image_size=32, channels=(16, 16, 32, 32), width=32, layers=1, heads=2, mlp=48)
+
+
+class KnownTargets:
+    """Thoughts that say where to go: what a perfect S2 would leave behind."""
+
+    stride = 1
+
+    def __init__(self, cache: FrameCache) -> None:
+        self.targets = torch.from_numpy(np.array(cache.target_pixel))
+
+    def at(self, frames: np.ndarray) -> torch.Tensor:
+        return torch.cat([self.targets[frames], 1 - self.targets[frames]], 1)[:, None]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> FrameCache:
+    return write_episodes(tmp_path_factory.mktemp("dots") / "cache")
+
+
+@pytest.fixture(scope="module")
+def examples(cache: FrameCache) -> Examples:
+    return Examples([cache], fit_normalizer([cache]))
+
+
+def stage_for(cache: FrameCache, examples: Examples, fast: FastConfig = FAST) -> FastStage:
+    torch.manual_seed(0)
+    return FastStage(FastSystem(fast, 3, 3, (1, 4)), examples, KnownTargets(cache), CONFIG)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(cache: FrameCache, examples: Examples) -> None:
+    first, again, other = (stage_for(cache, examples).batch(step) for step in (3, 3, 4))
+    for name in ("actions", "state", "age", "prefix_len", "latents"):
+        torch.testing.assert_close(first[name], again[name], equal_nan=True)
+        assert not torch.equal(first[name], other[name])
+    torch.testing.assert_close(first["changes"]["wrist"], again["changes"]["wrist"])
+    assert first["images"]["front"].dtype == torch.uint8
+
+
+def test_chunks_end_with_the_episode_and_hold_beyond_it(cache: FrameCache, examples: Examples) -> None:
+    actions, valid = examples.chunks(np.array([9]), 5)
+    assert valid.tolist() == [[True, True, True, False, False]]
+    robot = examples.normalizer.action.denormalize(actions[0])
+    np.testing.assert_allclose(robot[:3], cache.action[9:12], atol=1e-4)
+    gripper = cache.action[11, 2]
+    np.testing.assert_allclose(robot[3:], [[0, 0, gripper]] * 2, atol=1e-4)
+
+
+def test_whole_episodes_are_held_out(examples: Examples) -> None:
+    assert sorted(set(examples.episode[examples.held_out])) == [19, 39]
+    assert not set(examples.episode[examples.trained]) & {19, 39}
+    assert len(examples.trained) + len(examples.held_out) == len(examples)
+
+
+def test_too_few_episodes_are_refused(tmp_path: Path) -> None:
+    few = write_episodes(tmp_path / "few", episodes=3)
+    with pytest.raises(UserError, match="at least 20 episodes"):
+        Examples([few], fit_normalizer([few]))
+
+
+def test_thoughts_are_as_old_as_drawn_but_never_older_than_the_episode() -> None:
+    sources, ages = look_back(np.array([30, 30, 30]), np.array([10, 28, 10]), np.array([0.5, 0.5, np.nan]), fps=20)
+    assert sources.tolist() == [20, 28, 30]
+    np.testing.assert_allclose(ages, [0.5, 0.1, np.nan])
+
+
+def test_age_is_exact_where_s2_saw_every_other_frame_only() -> None:
+    sources, ages = look_back(np.array([31, 30]), np.array([10, 10]), np.array([0.0, 0.25]), fps=20, stride=2)
+    assert sources.tolist() == [30, 24]
+    np.testing.assert_allclose(ages, [0.05, 0.3])
+
+
+def test_drawn_ages_and_prefixes_cover_what_the_config_says() -> None:
+    rng, config = np.random.default_rng(0), DelayConfig(max_age=2, none=0.05, max_prefix=8, no_prefix=0.4)
+    ages, prefixes = draw_ages(rng, 4000, config), draw_prefixes(rng, 4000, config)
+    assert np.isnan(ages).mean() == pytest.approx(0.05, abs=0.02)
+    assert np.nanmin(ages) < 0.02 and 1.98 < np.nanmax(ages) <= 2
+    assert (prefixes == 0).mean() == pytest.approx(0.4, abs=0.03)
+    assert set(prefixes) == set(range(9))
+
+
+def test_a_shift_moves_the_image_and_repeats_its_border() -> None:
+    image = torch.arange(4, dtype=torch.uint8).repeat_interleave(3).view(1, 1, 4, 3).expand(1, 4, 4, 3)
+    still = Changes(torch.tensor([[0, 1]]), torch.ones(1, 3), torch.zeros(1, 3))
+    shifted = apply_changes(image, still)
+    assert (shifted[0, 0, :, 0] * 255).round().tolist() == [0, 0, 1, 2]
+    drawn = draw_changes(np.random.default_rng(0), 500, AugmentConfig(shift=4))
+    assert drawn.shift.min() == -4 and drawn.shift.max() == 4
+    assert apply_changes(image.expand(500, 4, 4, 3), drawn).isfinite().all()
+
+
+@pytest.mark.parametrize("head", ["l1", "flow"])
+def test_s1_learns_to_go_where_the_latents_say(cache, examples, tmp_path, head) -> None:
+    stage = stage_for(cache, examples, FastConfig(**{**vars(FAST), "head": head}))
+    fit(stage, LoopConfig(steps=250, lr=4e-3, warmup=20, ema=0.95, bf16=False, eval_every=250), tmp_path)
+    results = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert results["l1_age_0"] < 0.6 * results["l1_age_none"]
+    assert results["gripper_wrong"] < 0.35
+
+
+def test_latents_are_computed_once_and_go_on_where_they_stopped(cache: FrameCache, tmp_path: Path) -> None:
+    slow = small_slow_system(["go to the red square", "go to the blue square"], shape=SHAPE).eval()
+    whole = compute_latents(slow, cache, tmp_path, stride=5, batch=16)
+    frames = np.array([0, 4, 5, 11, 12])
+    assert whole.row[frames].tolist() == [0, 0, 1, 2, 3]
+    views, prompts = torch.from_numpy(np.array(cache.front[12:13]))[:, None], ["go to the blue square"]
+    with torch.no_grad():
+        direct = slow(views, prompts).latents
+    thoughts = CachedThoughts([whole, whole])
+    torch.testing.assert_close(thoughts.at(np.array([12 + len(cache)])), direct, atol=0.05, rtol=0.05)
+
+    values = np.array(whole.values)
+    note = next(tmp_path.glob("*.json"))
+    note.write_text(json.dumps({"done": 48}))
+    stored = np.load(next(tmp_path.glob("*.npy")), mmap_mode="r+")
+    stored[48:] = 0
+    stored[0] = 7  # done already: not to be computed again
+    again = compute_latents(slow, cache, tmp_path, stride=5, batch=16)
+    assert (np.array(again.values[0]) == 7).all()
+    np.testing.assert_allclose(again.values[48:], values[48:], atol=0.02)
+    with torch.no_grad():
+        slow.queries += 1
+    compute_latents(slow, cache, tmp_path, stride=5)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_a_checkpoint_of_the_stage_is_a_policy(cache: FrameCache, examples: Examples, tmp_path: Path) -> None:
+    from vla.tandem import TandemConfig
+
+    slow = small_slow_system(["go to the red square"], shape=SHAPE).eval()
+    fast = FastSystem(FAST, 3, 3, slow.latent_shape)
+    policy = TandemPolicy(SPEC, slow, fast, examples.normalizer, TandemConfig(fast=FAST))
+    thoughts = CachedThoughts([compute_latents(slow, cache, tmp_path / "latents", stride=4)])
+    fit(
+        FastStage(fast, examples, thoughts, CONFIG, policy=policy),
+        LoopConfig(steps=2, warmup=1, log_every=1),
+        tmp_path / "run",
+    )
+    loaded = TandemPolicy.from_pretrained(tmp_path / "run" / "policy")
+    images = {camera: cache.images[camera][0] for camera in SPEC.camera_names}
+    thought = loaded.think(images, "go to the red square", stamp=1.0)
+    assert loaded.act(images, cache.state[0], thought, now=1.1).shape == (4, 3)

@@ -1,0 +1,144 @@
+"""The words stage: what it asks, what it holds out, and that it learns; on a tiny set of coloured squares."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vla.data.stills import StillScenes
+from vla.s2.small import SmallShape
+from vla.s2.system import SlowConfig, SlowSystem
+from vla.s2.tokenizer import place_words
+from vla.training.loop import LoopConfig, fit
+from vla.training.stage_s2 import WordsConfig, WordsStage
+
+COLOURS = {"red cube": (220, 30, 30), "blue cube": (30, 30, 220)}
+SHAPE = SmallShape(image_size=32, channels=(16, 16, 32, 32), width=32, layers=1, heads=2, mlp=48)
+CONFIG = WordsConfig(images=8, questions=3, captions=2, held_out=100)
+
+
+def write_scenes(folder: Path, count: int = 40) -> StillScenes:
+    """Two squares of 8 pixels, each on one cell of a 4 x 4 grid, in the layout that `vla.data.stills` reads."""
+    rng = np.random.default_rng(0)
+    front = np.full((count, 32, 32, 3), 90, np.uint8)
+    cells = np.zeros((count, 4, 4), np.uint8)
+    objects = np.zeros((count, 2, 3), np.float32)
+    lines = []
+    for i in range(count):
+        questions = []
+        for c, (cell, (name, colour)) in enumerate(zip(rng.choice(16, 2, False), COLOURS.items(), strict=True)):
+            row, column = divmod(int(cell), 4)
+            front[i, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = colour
+            cells[i, row, column] = c + 1
+            u, v = (column + 0.5) / 4, (row + 0.5) / 4
+            objects[i, c] = (1, u, v)
+            words = f"the {name} {place_words(u, v)}"
+            known = {"target": [u, v], "goal": [1 - u, v], "family": c}
+            questions.append({"kind": "instruction", "prompt": f"push the {name}", "answer": words, **known})
+            nowhere = {"target": None, "goal": None, "family": -1}
+            questions.append({"kind": "existence", "prompt": f"is there a {name}?", "answer": "yes", **nowhere})
+        listed = ", ".join(question["answer"] for question in questions if question["kind"] == "instruction")
+        questions.append({"kind": "caption", "prompt": "what is where?", "answer": listed, **nowhere})
+        lines.append(json.dumps({"questions": questions}) + "\n")
+    folder.mkdir(exist_ok=True)
+    for name, array in {"front": front, "cells": cells, "objects": objects}.items():
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "lines.npy", np.cumsum([0, *map(len, lines)]).astype(np.int64))
+    (folder / "words.jsonl").write_text("".join(lines))
+    meta = {"version": 1, "seed": 0, "classes": list(COLOURS), "families": ["push"], "size": 32, "count": count}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return StillScenes(folder)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return write_scenes(tmp_path / "stills")
+
+
+def cache(count: int = 40) -> SimpleNamespace:
+    """What `vla.data.cache.FrameCache` shows of two dozen two-frame episodes; half of them know no pixels."""
+    rng = np.random.default_rng(1)
+    pixels = np.full((count, 2), 0.25, np.float32)
+    pixels[::2] = np.nan
+    episodes = [
+        {"start": start, "stop": start + 2, "task": "push it", "subtasks": [[0, 1, "reach"], [1, 2, "push on"]]}
+        for start in range(0, count, 2)
+    ]
+    return SimpleNamespace(
+        front=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+        episode=np.arange(count, dtype=np.int32) // 2,
+        progress=np.linspace(0, 1, count, dtype=np.float32),
+        target_pixel=pixels,
+        goal_pixel=pixels,
+        meta={"episodes": episodes},
+    )
+
+
+def build(scenes: StillScenes, **kwargs) -> WordsStage:
+    return WordsStage(scenes, CONFIG, slow=SlowConfig(queries=2), shape=SHAPE, **kwargs)
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    return torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_a_batch_depends_on_the_step_alone(scenes):
+    stage = build(scenes)
+    first = stage.batch(5)
+    torch.rand(3)
+    stage.batch(6)
+    assert equal(first, build(scenes).batch(5))
+    assert not equal(first, stage.batch(6))
+
+
+def test_the_last_tenth_of_few_scenes_is_held_out(scenes):
+    assert build(scenes).trained_scenes == 36
+
+
+def test_frames_are_answered_with_subtask_place_and_progress(scenes):
+    from vla.training.still_batches import frame_questions
+
+    asked = frame_questions([cache()], [(0, 0), (0, 3), (0, 39)])
+    assert asked.prompts == ["push it"] * 3
+    assert asked.answers == [
+        "reach 0 percent",
+        "push on <loc16><loc16> 8 percent",
+        "push on <loc16><loc16> 100 percent",
+    ]
+    assert asked.target[0].isnan().all() and asked.target[1].tolist() == [0.25, 0.25]
+
+
+def test_every_twentieth_episode_is_held_out(scenes):
+    stage = build(scenes, caches=[cache()])
+    assert stage.held_out_frames[0].tolist() == [38, 39]
+    assert 38 not in stage.frames[0] and len(stage.frames[0]) == 38
+
+
+def test_it_trains_on_scenes_and_frames_and_leaves_an_s2_that_loads(scenes, tmp_path):
+    stage = WordsStage(
+        scenes,
+        WordsConfig(images=8, questions=3, captions=2, frames=4),
+        caches=[cache()],
+        slow=SlowConfig(queries=2),
+        shape=SHAPE,
+    )
+    out = tmp_path / "run"
+    fit(stage, LoopConfig(steps=40, lr=5e-3, warmup=5, log_every=5, eval_every=40), out)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    train = [line for line in log if line["kind"] == "train"]
+    assert train[-1]["loss"] < 0.7 * train[0]["loss"]
+    assert train[-1]["cells"] < 0.5 * train[0]["cells"]
+    results = log[-1]
+    assert {"target_px", "goal_px", "things_px", "spoken_instruction_px", "answer_existence", "frame_target_px"} <= set(
+        results
+    )
+    s2 = SlowSystem.from_pretrained(out / "s2")
+    images = torch.from_numpy(scenes.front[:2].copy())[:, None]
+    stage.model.eval()
+    expected = stage.model.s2(images, ["push the red cube"] * 2).latents
+    torch.testing.assert_close(s2(images, ["push the red cube"] * 2).latents, expected, atol=1e-5, rtol=0)

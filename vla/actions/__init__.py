@@ -1,0 +1,1 @@
+"""Actions and states as models and robots see them: normalisation and rotations."""

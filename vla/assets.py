@@ -1,0 +1,111 @@
+"""Where shipped data lies, and whether results can be written.
+
+Shipped data (checkpoints, recipes, robot specs, dataset cards) is outside the packages: the wheel carries it as
+`vla/shipped/`, a checkout has it at its root. Nothing else in the project knows these places.
+"""
+
+import difflib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from vla.errors import UserError
+
+Kind = Literal["policy", "recipe", "robot", "card"]
+
+ROOTS = (Path(__file__).parent / "shipped", Path(__file__).parent.parent)
+"""The installed copy first, then the checkout."""
+
+_PLACES: dict[str, tuple[str, str]] = {
+    "policy": ("policies", "*/tandem.json"),
+    "recipe": ("policies/recipes", "*.yaml"),
+    "robot": ("policies/robots", "*.yaml"),
+    "card": ("datasets", "*.yaml"),
+}
+
+
+def find(kind: Kind, name: str | Path) -> Path:
+    """The file or folder that `name` means.
+
+    A policy is a shipped name, a folder with a `tandem.json`, or a hub id (`owner/name`, fetched). The others are a
+    shipped name or the path of a file; for a robot also a dataset or checkpoint, which carry its spec. Files beside
+    shipped ones, such as a robot's MJCF, are found by their full name. Raises UserError with what there is.
+    """
+    text = str(name)
+    for folder in _folders(kind):
+        for candidate in (folder / text, folder / f"{text}.yaml"):
+            if "/" not in text and _is_one(kind, candidate):
+                return candidate
+    path = Path(text).expanduser()
+    for candidate in (path, path / "meta" / "robot_spec.yaml", path / "robot_spec.yaml"):
+        if _is_one(kind, candidate) and (candidate == path or kind == "robot"):
+            return candidate
+    if kind == "policy" and not path.exists() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
+        return _from_hub(text)
+    raise UserError(_not_found(kind, text, path))
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of the shipped policies, recipes, robots or cards, sorted."""
+    pattern = _PLACES[kind][1]
+    found = (hit for folder in _folders(kind) for hit in folder.glob(pattern))
+    return sorted({hit.parent.name if kind == "policy" else hit.stem for hit in found})
+
+
+def check_folder_writable(folder: Path, what: str = "output folder") -> None:
+    """UserError unless `folder` can be made and written to; leaves the disk as it was. Call before long work."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    made: list[Path] = []
+    try:
+        for parent in reversed(missing):
+            parent.mkdir(exist_ok=True)
+            made.append(parent)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{what}: cannot write to {folder}: {error.strerror or error}; choose another") from None
+    finally:
+        for parent in reversed(made):
+            parent.rmdir()
+
+
+def check_file_writable(file: Path, what: str = "output file") -> None:
+    """UserError unless `file` can be written; leaves the disk as it was. Call before long work."""
+    if file.is_dir():
+        raise UserError(f"{what}: {file} is a folder; give a file name")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise UserError(f"{what}: {file} is write-protected; choose another")
+    check_folder_writable(file.parent, what)
+
+
+def _folders(kind: Kind) -> Iterator[Path]:
+    for root in ROOTS:
+        yield root / _PLACES[kind][0]
+
+
+def _is_one(kind: Kind, path: Path) -> bool:
+    return (path / "tandem.json").is_file() if kind == "policy" else path.is_file()
+
+
+def _not_found(kind: Kind, text: str, path: Path) -> str:
+    if kind == "policy" and path.is_dir():
+        return f"{kind} {text!r}: the folder has no tandem.json, so it holds no checkpoint"
+    shipped = names(kind)
+    near = difflib.get_close_matches(text, shipped, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    listed = ", ".join(shipped) or "none"
+    what = "folder" if kind == "policy" else "file"
+    return f"unknown {kind} {text!r}: no such {what}, and shipped are: {listed}{hint}"
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.yaml", "*.safetensors", "*.txt", "*.md"]))
+    except Exception as error:  # the hub raises a dozen unrelated types: offline, unknown, gated, refused
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"unknown policy {name!r}: no such folder, and not to be had from the hub: {reason}") from None

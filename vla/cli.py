@@ -1,0 +1,288 @@
+"""The `vla` command: reads arguments, checks them, and calls the room that does the work.
+
+Exit codes: 0 done, 2 bad usage or input (one line on stderr, no traceback), 130 interrupted, 1 anything else.
+Heavy imports happen inside the commands, so that `vla --help` and a typing mistake answer at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vla import __version__, assets
+from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, whole
+from vla.errors import UserError
+
+BENCHES = {"sim": "environment steps per second on one core, with both cameras"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"vla: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vla: interrupted", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="vla", description="A two-speed vision-language-action policy.")
+    parser.add_argument("--version", action="version", version=f"vla {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_collect(commands)
+    _add_train(commands)
+    _add_eval(commands)
+    _add_rollout(commands)
+    _add_describe(commands)
+    _add_demo(commands)
+    _add_spec(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_collect(commands: Any) -> None:
+    parser = _command(commands, "collect", _collect, "record episodes and still scenes into a dataset")
+    parser.add_argument("--env", required=True, type=environment, metavar="NAME", help="environment, such as tabletop")
+    parser.add_argument("--episodes", type=whole(0), default=0, metavar="N", help="episodes to record (default 0)")
+    parser.add_argument("--stills", type=whole(0), default=0, metavar="N", help="still scenes with words (default 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; goes on if interrupted")
+    parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
+    parser.add_argument("--policy", metavar="P", help="who acts: a policy instead of the scripted experts")
+    _add_workers(parser)
+
+
+def _collect(args: argparse.Namespace) -> None:
+    if args.episodes + args.stills == 0:
+        raise UserError("collect: nothing to do; give --episodes N, --stills N or both")
+    assets.check_folder_writable(args.out)
+    policy = str(assets.find("policy", args.policy)) if args.policy else None
+    from vla.data.collect import collect
+    from vla.robots.gym_sim import find_environment
+
+    find_environment(args.env, args.task)
+    collect(
+        env=args.env,
+        episodes=args.episodes,
+        seed=args.seed,
+        out=args.out,
+        policy=policy,
+        workers=args.workers,
+        task=args.task,
+        stills=args.stills,
+    )
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "train a policy; goes on where a run in --out stopped")
+    parser.add_argument(
+        "--dataset", required=True, nargs="+", type=existing_folder, metavar="DIR", help="one or more, mixed"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run: checkpoints, log, plots")
+    parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
+    parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
+
+
+def _train(args: argparse.Namespace) -> None:
+    recipe = assets.find("recipe", args.recipe) if args.recipe else None
+    policy = str(assets.find("policy", args.policy)) if args.policy else None
+    assets.check_folder_writable(args.out)
+    from vla.training.run import train
+
+    train(datasets=args.dataset, out=args.out, recipe=recipe, device=args.device, policy=policy)
+
+
+def _add_eval(commands: Any) -> None:
+    parser = _command(commands, "eval", _eval, "success rate over many episodes, with its interval and latencies")
+    _add_who_and_where(parser)
+    parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
+    parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
+    parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
+    parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
+    parser.add_argument("--no-thoughts", action="store_true", help="S1 alone: latents stay 'none yet'")
+    _add_delays(parser)
+    _add_workers(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and its plots there")
+
+
+def _eval(args: argparse.Namespace) -> None:
+    if args.json:
+        assets.check_file_writable(args.json, "--json")
+    if args.report:
+        assets.check_folder_writable(args.report, "--report")
+    assets.find("policy", args.policy)
+    from vla.evaluation.evaluate import EvalOptions, evaluate
+    from vla.robots.gym_sim import find_environment
+
+    find_environment(args.env, args.task, args.split)
+    options = EvalOptions(
+        task=args.task,
+        split=args.split,
+        swap=args.swap,
+        no_thoughts=args.no_thoughts,
+        s2_delay=args.s2_delay,
+        s2_period=args.s2_period,
+        s1_delay=args.s1_delay,
+    )
+    document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
+    if args.json:
+        _write_json(args.json, document)
+
+
+def _add_rollout(commands: Any) -> None:
+    parser = _command(commands, "rollout", _rollout, "one episode, with S2's words and a video")
+    _add_who_and_where(parser)
+    parser.add_argument("--instruction", metavar="TEXT", help="what to do (default: the scene's own instruction)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="write an mp4 of both cameras and S2's words")
+    _add_delays(parser)
+
+
+def _rollout(args: argparse.Namespace) -> None:
+    if args.video:
+        assets.check_file_writable(args.video, "--video")
+    assets.find("policy", args.policy)
+    from vla.evaluation.rollout_command import rollout
+
+    rollout(
+        policy=args.policy,
+        env=args.env,
+        instruction=args.instruction,
+        seed=args.seed,
+        video=args.video,
+        s2_delay=args.s2_delay,
+        s2_period=args.s2_period,
+        s1_delay=args.s1_delay,
+    )
+
+
+def _add_describe(commands: Any) -> None:
+    parser = _command(commands, "describe", _describe, "ask S2 about a picture")
+    parser.add_argument("--policy", required=True, metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--image", required=True, type=existing_file, metavar="FILE", help="a picture from the front")
+    parser.add_argument("question", help='such as "what is left of the red cube?"')
+
+
+def _describe(args: argparse.Namespace) -> None:
+    assets.find("policy", args.policy)
+    from vla.evaluation.describe import describe
+
+    print(describe(args.policy, args.image, args.question))
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", _demo, "ten episodes of the shipped policy, with video and report")
+    parser.add_argument("--policy", default="tabletop", metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), metavar="DIR", help="default outputs/demo")
+
+
+def _demo(args: argparse.Namespace) -> None:
+    assets.check_folder_writable(args.out)
+    assets.find("policy", args.policy)
+    from vla.evaluation.demo import demo
+
+    demo(policy=args.policy, out=args.out)
+
+
+def _add_spec(commands: Any) -> None:
+    about = "check and compare robot specs"
+    group = commands.add_parser("spec", help=about, description=f"{about.capitalize()}.")
+    kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    what = "a spec file, a dataset, a checkpoint or a shipped robot"
+    check = _command(kinds, "check", _spec_check, f"read {what} strictly and sum it up")
+    check.add_argument("spec", help=what)
+    diff = _command(kinds, "diff", _spec_diff, "print the entries that differ; exit code 1 if any do")
+    diff.add_argument("a", help=what)
+    diff.add_argument("b", help=what)
+
+
+def _spec_check(args: argparse.Namespace) -> None:
+    from vla.spec import RobotSpec
+
+    spec = RobotSpec.load(assets.find("robot", args.spec))
+    cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in spec.cameras) or "none"
+    print(f"{spec.name}: cameras {cameras}; state {spec.state_size}; action {spec.action_size} ({spec.action.mode})")
+    limits = "given" if spec.limits else "not given"
+    print(f"{spec.rate_hz:g} Hz; gripper {spec.action.gripper or 'none'}; limits {limits}")
+
+
+def _spec_diff(args: argparse.Namespace) -> int:
+    from vla.spec import RobotSpec
+
+    mine, theirs = (RobotSpec.load(assets.find("robot", name)) for name in (args.a, args.b))
+    lines = mine.diff(theirs, args.b)
+    print("\n".join(lines) if lines else "no difference")
+    return 1 if lines else 0
+
+
+def _add_bench(commands: Any) -> None:
+    listed = "; ".join(f"{name}: {about}" for name, about in BENCHES.items())
+    parser = _command(commands, "bench", _bench, "measure", epilog=listed)
+    parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    if args.json:
+        assets.check_file_writable(args.json, "--json")
+    from vla.bench.sim import bench_sim
+
+    document = {"sim": bench_sim}[args.what]()
+    if args.json:
+        _write_json(args.json, document)
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], about: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    about_sentence = f"{about[0].upper()}{about[1:]}."
+    parser = commands.add_parser(name, help=about, description=about_sentence, epilog=epilog, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_who_and_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--env", type=environment, default="tabletop", metavar="NAME", help="default tabletop")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
+
+
+def _add_delays(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--s2-delay", type=seconds, default=0.0, metavar="S", help="seconds per thought (default 0)")
+    parser.add_argument("--s2-period", type=seconds, metavar="S", help="seconds between thoughts (default: the delay)")
+    parser.add_argument("--s1-delay", type=whole(0), default=0, metavar="STEPS", help="steps per chunk (default 0)")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
+
+
+def _write_json(file: Path, document: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Datasets: recording, still scenes, and the decoded form training reads."""

@@ -1,0 +1,164 @@
+"""`vla collect`: episodes of an expert or a policy into a LeRobot v3 dataset, or still scenes with words.
+
+Attempt i runs on seed `seed + i`; what it holds depends on nothing else, so the number of workers and interruptions
+leave no trace in the data. Experts' failures are left out and made good by further attempts; a policy's are kept,
+with `next.success` false to the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vla import assets
+from vla.data.staging import Span, Staging, check_output
+from vla.data.stills import StillSettings, collect_stills
+from vla.data.workers import Report, progress_bar, run_spans
+from vla.errors import UserError
+from vla.robots.gym_sim import check_rendering, find_environment
+from vla.spec import RobotSpec
+
+BLOCK = 50
+"""Attempts per part at most: half a minute of work, which is what an interruption can cost."""
+RECORD = Path("meta/collect.json")
+KEPT = "kept.txt"
+"""In each part: how many of its attempts are in it."""
+GIVE_UP_AFTER = 4
+"""Attempts per wanted episode before the expert counts as unable."""
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts."""
+
+    env: str
+    seed: int
+    task: str
+    policy: str | None
+
+
+def collect(
+    env: str, episodes: int, seed: int, out: Path, policy: str | None, workers: int, task: str, stills: int
+) -> None:
+    """Collect `episodes` episodes or `stills` still scenes into `out`, going on where an interrupted run stopped.
+
+    Raises UserError, before any work, for what cannot be done as asked.
+    """
+    for name, value, least in (
+        ("episodes", episodes, 0),
+        ("stills", stills, 0),
+        ("seed", seed, 0),
+        ("workers", workers, 1),
+    ):
+        if value < least:
+            raise UserError(f"collect: --{name} must be at least {least}, got {value}")
+    if (episodes > 0) == (stills > 0):
+        raise UserError("collect: give --episodes N or --stills N: a folder holds one kind of data")
+    find_environment(env, task)
+    out = out.resolve()
+    assets.check_folder_writable(out)
+    assets.check_folder_writable(out.parent)
+    check_rendering()
+    if stills:
+        if policy:
+            raise UserError("collect: --policy drives episodes; still scenes have none")
+        new = collect_stills(StillSettings(env, seed, task), stills, out, workers)
+        print(f"{stills} still scenes in {out}" + ("" if new else " (they were there)"))
+        return
+    summary = collect_episodes(EpisodeSettings(env, seed, task, policy), episodes, out, workers)
+    print(f"{episodes} episodes in {out}: {summary}")
+
+
+def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, workers: int) -> str:
+    """Record until exactly `episodes` are kept; returns a line for the person. Raises UserError if too few succeed."""
+    wanted = asdict(settings) | {"episodes": episodes}
+    if check_output(out, RECORD, wanted):
+        return "they were there"
+    staging = Staging(out, wanted)
+    with staging.opened():
+        with progress_bar("episodes", episodes, sum(map(_kept, staging.parts().values()))) as advance:
+            attempts = _attempt(settings, staging, episodes, workers, advance)
+        joined = staging.unfinished(Span(0, 0))
+        with progress_bar("joining", 1):
+            _join([part for part in staging.parts().values() if _kept(part)], joined)
+        record = wanted | {"attempts": attempts, "rejected": attempts - episodes}
+        (joined / RECORD).write_text(json.dumps(record, indent=2))
+        staging.finish(joined)
+    return f"{attempts} attempts, {attempts - episodes} failed and left out"
+
+
+def _attempt(
+    settings: EpisodeSettings, staging: Staging, episodes: int, workers: int, advance: Callable[[int], None]
+) -> int:
+    """Attempt as many as are lacking, and again for those that failed; returns the number of attempts.
+
+    So the attempts end where the last wanted episode is, however they were split into parts.
+    """
+    attempts = kept = 0
+    while kept < episodes:
+        attempts += episodes - kept
+        missing = sum(map(len, staging.missing(attempts, attempts)))
+        block = max(1, min(BLOCK, -(-missing // workers)))
+        run_spans(_EpisodeWorker, (settings, staging), staging.missing(attempts, block), workers, advance)
+        kept = sum(_kept(part) for span, part in staging.parts().items() if span.stop <= attempts)
+        if kept < episodes and attempts >= GIVE_UP_AFTER * episodes + GIVE_UP_AFTER:
+            raise UserError(f"collect: only {kept} of {attempts} attempts at {settings.task!r} succeeded; gave up")
+    return attempts
+
+
+class _EpisodeWorker:
+    """Plays spans of attempts and records each as a dataset; runs in a process of its own."""
+
+    def __init__(self, job: tuple[EpisodeSettings, Staging]) -> None:
+        import torch
+
+        from vla.data.attempts import Actor, ExpertActor, PolicyActor
+
+        torch.set_num_threads(1)
+        self.settings, self.staging = job
+        env, task, policy = self.settings.env, self.settings.task, self.settings.policy
+        self.spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
+        self.actor: Actor = PolicyActor(env, task, policy) if policy else ExpertActor(env, task, self.spec)
+
+    def run(self, span: Span, report: Report) -> None:
+        from vla.data.recorder import EpisodeRecorder
+
+        folder = self.staging.unfinished(span)
+        recorder, kept = None, 0
+        for index in range(span.start, span.stop):
+            episode = self.actor.play(self.settings.seed + index)
+            keep = episode.success or self.actor.keeps_failures
+            if keep:
+                recorder = recorder or EpisodeRecorder(folder, self.spec)
+                recorder.write(episode)
+                kept += 1
+            report(int(keep))
+        if recorder:
+            recorder.close()
+        folder.mkdir(exist_ok=True)
+        (folder / KEPT).write_text(str(kept))
+        self.staging.commit(span)
+
+    def close(self) -> None:
+        self.actor.close()
+
+
+def _kept(part: Path) -> int:
+    return int((part / KEPT).read_text())
+
+
+def _join(parts: list[Path], joined: Path) -> None:
+    """One dataset of all parts, in order; their video files are taken over as they are."""
+    from lerobot.datasets.aggregate import aggregate_datasets
+
+    logging.getLogger("lerobot").setLevel(logging.ERROR)
+    names = [f"vla/{part.name}" for part in parts]
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        aggregate_datasets(names, "vla/collected", roots=parts, aggr_root=joined, concatenate_videos=False)
+    shutil.copy(parts[0] / "meta" / "robot_spec.yaml", joined / "meta" / "robot_spec.yaml")

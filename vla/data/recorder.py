@@ -1,0 +1,154 @@
+"""Episodes into a LeRobot v3 dataset, through LeRobot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av.logging
+import datasets
+import numpy as np
+from lerobot.datasets import LeRobotDataset, dataset_writer
+from numpy.typing import NDArray
+
+from vla.data.video import RECORDING, EpisodeVideoEncoder
+from vla.spec import RobotSpec, dimension_names
+
+UNKNOWN_PIXEL = (-1.0, -1.0)
+"""A target or goal that an episode does not have. LeRobot's statistics break on NaN."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One control step: what was sensed, and the action then taken.
+
+    images: camera -> (H, W, 3) uint8 RGB. state (S,), action (A,): float32 in the spec's units.
+    progress: 0 to 1. target_pixel, goal_pixel: (u, v) in [0, 1] of the front image; NaN or outside when unknown.
+    success: the task was done after this action.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    subtask: str = ""
+    progress: float = 0.0
+    target_pixel: tuple[float, float] = UNKNOWN_PIXEL
+    goal_pixel: tuple[float, float] = UNKNOWN_PIXEL
+    success: bool = False
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An instruction and what happened under it."""
+
+    task: str
+    frames: list[Frame] = field(default_factory=list)
+
+    @property
+    def success(self) -> bool:
+        return bool(self.frames) and self.frames[-1].success
+
+
+class EpisodeRecorder:
+    """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
+
+    Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
+    target_pixel, goal_pixel, next.success.
+    """
+
+    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording") -> None:
+        _quieten()
+        fps = round(spec.rate_hz)
+        self._spec = spec
+        self._dataset = _Recording.create(
+            name,
+            fps,
+            features(spec),
+            root=root,
+            robot_type=spec.name,
+            rgb_encoder=RECORDING,
+            encoder_threads=1,
+            streaming_encoding=True,
+        )
+        spec.save(self._dataset.root / "meta" / "robot_spec.yaml")
+
+    def write(self, episode: Episode) -> None:
+        """Append an episode of at least one frame; nothing of it is there if this is interrupted."""
+        for frame in episode.frames:
+            self._dataset.add_frame(self._row(frame) | {"task": episode.task})
+        with _no_embedding():
+            self._dataset.save_episode(parallel_encoding=False)
+
+    def close(self) -> None:
+        self._dataset.finalize()
+
+    def _row(self, frame: Frame) -> dict[str, Any]:
+        images = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
+        return {
+            **images,
+            "observation.state": np.asarray(frame.state, np.float32),
+            "action": np.asarray(frame.action, np.float32),
+            "subtask": frame.subtask,
+            "progress": np.array([frame.progress], np.float32),
+            "target_pixel": _pixel(frame.target_pixel),
+            "goal_pixel": _pixel(frame.goal_pixel),
+            "next.success": np.array([frame.success]),
+        }
+
+
+class _Recording(LeRobotDataset):
+    """LeRobot's dataset with our video encoder."""
+
+    @staticmethod
+    def _build_streaming_encoder(fps: int, *_: Any) -> EpisodeVideoEncoder:
+        return EpisodeVideoEncoder(fps)
+
+
+@contextmanager
+def _no_embedding() -> Iterator[None]:
+    """Keep LeRobot from searching every row for image bytes to embed: a third of its time, and ours are videos."""
+    embed = dataset_writer.embed_images
+    dataset_writer.embed_images = lambda dataset: dataset
+    try:
+        yield
+    finally:
+        dataset_writer.embed_images = embed
+
+
+def features(spec: RobotSpec) -> dict[str, dict[str, Any]]:
+    """The columns of a recording of this robot, in LeRobot's terms."""
+    pixel = {"dtype": "float32", "shape": (2,), "names": ["u", "v"]}
+    return {
+        **{
+            camera.key: {
+                "dtype": "video",
+                "shape": (camera.height, camera.width, 3),
+                "names": ["height", "width", "channels"],
+            }
+            for camera in spec.cameras
+        },
+        "observation.state": {"dtype": "float32", "shape": (spec.state_size,), "names": dimension_names(spec.state)},
+        "action": {"dtype": "float32", "shape": (spec.action_size,), "names": dimension_names(spec.action.fields)},
+        "subtask": {"dtype": "string", "shape": (1,), "names": None},
+        "progress": {"dtype": "float32", "shape": (1,), "names": None},
+        "target_pixel": pixel,
+        "goal_pixel": pixel,
+        "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+    }
+
+
+def _pixel(point: tuple[float, float]) -> NDArray[np.float32]:
+    pixel = np.asarray(point, np.float32)
+    return pixel if np.isfinite(pixel).all() else np.array(UNKNOWN_PIXEL, np.float32)
+
+
+def _quieten() -> None:
+    """A bar per episode and per file is noise beside ours."""
+    datasets.disable_progress_bars()
+    datasets.disable_caching()
+    logging.getLogger("lerobot").setLevel(logging.ERROR)
+    av.logging.set_libav_level(av.logging.ERROR)  # LeRobot hands logging back to FFmpeg, which is talkative

@@ -1,0 +1,1 @@
+"""Rollouts of policies: success rates with intervals, latencies, videos and reports."""

@@ -1,0 +1,78 @@
+"""`make demo`: ten episodes of a policy with ten instructions, a video of them and a report."""
+
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.errors import UserError
+from vla.evaluation.console import print_summary, progress_bar
+from vla.evaluation.episode import Play
+from vla.evaluation.evaluate import WORDS_EVERY_S, EvalOptions, make_document
+from vla.evaluation.player import Setup, media_path
+from vla.evaluation.pool import Job, play_all
+from vla.evaluation.report import write_report
+from vla.evaluation.video import join_videos
+from vla.runtime.loop import Policy
+
+EPISODES, SEED, S2_DELAY_S = 10, 500_000, 0.2
+EMBEDDED_VIDEOS = 6
+
+
+def demo(
+    policy: str = "tabletop",
+    out: Path = Path("outputs/demo"),
+    episodes: int = EPISODES,
+    workers: int | None = None,
+    loaded: Policy | None = None,
+) -> dict[str, Any]:
+    """Play `episodes` scenes, going through the task families; writes rollout.mp4 and report.html to `out`.
+
+    workers: processes, by default one per core up to four. `loaded` is used instead of loading `policy`. Returns the
+    document of `vla.evaluation.evaluate`. Raises UserError for an unknown policy or a folder that cannot be written.
+    """
+    if loaded is None:
+        assets.find("policy", policy)
+    assets.check_folder_writable(out)
+    workers = workers or min(4, os.cpu_count() or 1)
+    options = EvalOptions(s2_delay=S2_DELAY_S)
+    play = Play(timing=options.timing, choice="tour", words_every=WORDS_EVERY_S)
+    jobs = [Job(index, SEED + index) for index in range(episodes)]
+    with ExitStack() as stack:
+        media = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-demo-")))
+        setup = Setup(policy=policy, env="tabletop", play=play, media=str(media), videos=episodes, sheets=episodes)
+        results = []
+        with progress_bar("demo", episodes, lines=True) as show:
+            for result in stack.enter_context(closing(play_all(setup, jobs, workers, loaded))):
+                results.append(result)
+                show(result)
+        results.sort(key=lambda result: result.index)
+        document = make_document(policy, "tabletop", SEED, results, options)
+        join_videos(out / "rollout.mp4", [media_path(media, result.index, "mp4") for result in results])
+        for result in results[EMBEDDED_VIDEOS:]:  # the report stays light: the rest is in rollout.mp4
+            media_path(media, result.index, "mp4").unlink()
+        write_report(out / "report.html", document, results, media)
+    print_summary(document)
+    print(f"video:  {out / 'rollout.mp4'}\nreport: {out / 'report.html'}")
+    return document
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", default="tabletop", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
+    args = parser.parse_args()
+    try:
+        demo(args.policy, args.out)
+    except UserError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

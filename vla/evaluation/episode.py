@@ -1,0 +1,133 @@
+"""One episode of a policy in a simulated world, from seed to result."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from vla.evaluation import instructions
+from vla.robots.base import SimulatedRobot
+from vla.runtime.loop import ControlLoop, Policy, Timing
+from vla.runtime.telemetry import StepView, Trace
+
+Choice = Literal["given", "swap", "tour"]
+
+
+@dataclass(frozen=True)
+class Play:
+    """How episodes are played.
+
+    choice: follow the scene's own instruction, one about another object ("swap"), or each family in turn ("tour").
+    use_thoughts, words_every: as in `ControlLoop`.
+    """
+
+    timing: Timing = field(default_factory=Timing)
+    choice: Choice = "given"
+    use_thoughts: bool = True
+    words_every: float | None = None
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What came of one episode; plain values only, so that it travels as JSON.
+
+    original: the instruction that a swap replaced. words: what S2 said first, with its place tokens.
+    s1_ms, s2_ms, s2_age_s, counts: as in `Trace`.
+    """
+
+    index: int
+    seed: int
+    family: str
+    split: str
+    instruction: str
+    original: str | None
+    success: bool
+    steps: int
+    words: str | None
+    s1_ms: list[float]
+    s2_ms: list[float]
+    s2_age_s: list[float]
+    counts: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Onlooker(Protocol):
+    """Watches episodes: `begin` after each reset, `add` after each control step."""
+
+    def begin(self) -> None: ...
+
+    def add(self, view: StepView) -> None: ...
+
+
+def play_episode(
+    policy: Policy,
+    robot: SimulatedRobot,
+    play: Play,
+    seed: int,
+    index: int = 0,
+    instruction: str | None = None,
+    recorder: Onlooker | None = None,
+) -> EpisodeResult:
+    """Reset to `seed` and follow `instruction`, or what `play.choice` picks, to success or the step limit.
+
+    The result depends on policy, play, seed and index alone: torch's generators are seeded too, for heads that sample.
+    Raises UserError if the instruction is impossible in the scene, or the policy is for another robot.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    robot.reset(seed)
+    if recorder is not None:
+        recorder.begin()
+    given = robot.instruction
+    wanted = instruction or _choose(robot, play.choice, seed, index)
+    if wanted != given:
+        robot.set_instruction(wanted)
+    request = instructions.current(robot)
+    loop = ControlLoop(
+        policy,
+        robot,
+        play.timing,
+        use_thoughts=play.use_thoughts,
+        words_every=play.words_every,
+        on_step=recorder.add if recorder is not None else None,
+    )
+    with torch.inference_mode():
+        trace = loop.run(wanted, robot.max_steps, lambda: robot.finished)
+    return EpisodeResult(
+        index=index,
+        seed=seed,
+        family=robot.family,
+        split=request.split if request is not None else "train",
+        instruction=wanted,
+        original=given if play.choice == "swap" and wanted != given else None,
+        success=robot.success,
+        steps=trace.steps,
+        words=_first_words(trace),
+        s1_ms=trace.s1_ms,
+        s2_ms=trace.s2_ms,
+        s2_age_s=trace.s2_age_s,
+        counts=dict(trace.counts()),
+    )
+
+
+def warm_up(policy: Policy, robot: SimulatedRobot) -> None:
+    """Run both halves once, so that the first episode's latencies are not those of lazy initialisation."""
+    observation = robot.reset(0)
+    thought = policy.think(observation.images, robot.instruction, 0.0)
+    nothing = np.zeros((0, robot.spec.action_size), np.float32)
+    policy.act(observation.images, observation.state, thought, 0.0, nothing)
+
+
+def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
+    if choice == "swap":
+        return instructions.swap_target(robot, seed)
+    if choice == "tour":
+        return instructions.tour(robot, seed, index)
+    return robot.instruction
+
+
+def _first_words(trace: Trace) -> str | None:
+    return trace.words[0].text if trace.words else None

@@ -1,0 +1,154 @@
+"""`vla eval`: how often a policy succeeds, and how fast it thinks, over many seeds."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.errors import UserError
+from vla.evaluation.console import print_summary, progress_bar
+from vla.evaluation.episode import EpisodeResult, Play
+from vla.evaluation.player import Setup
+from vla.evaluation.pool import Job, play_all
+from vla.evaluation.provenance import command_line, git_hash
+from vla.evaluation.report import write_report
+from vla.evaluation.statistics import percentiles, success_summary
+from vla.robots.gym_sim import find_environment
+from vla.runtime.loop import Policy, Timing
+
+WORDS_EVERY_S = 1.0
+VIDEOS, SHEETS = 4, 18
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What `vla eval` can be asked for; delays as in `Timing`, which checks them.
+
+    task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
+    no_thoughts: S1 alone, its latents "none yet". report: folder for report.html.
+    """
+
+    task: str = "all"
+    split: str = "all"
+    swap: bool = False
+    no_thoughts: bool = False
+    s2_delay: float = 0.0
+    s2_period: float | None = None
+    s1_delay: int = 0
+    report: Path | None = None
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(self.s2_delay, self.s2_period, self.s1_delay)
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("task", "split", "swap", "no_thoughts", "s2_delay", "s2_period", "s1_delay")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    policy: str,
+    env: str,
+    episodes: int,
+    seed: int,
+    options: EvalOptions | None = None,
+    workers: int = 1,
+    loaded: Policy | None = None,
+) -> dict[str, Any]:
+    """Play seeds seed .. seed + episodes - 1, print a table, write the report if asked for; returns the JSON document.
+
+    The outcomes depend on neither `workers` nor each other. `loaded` is used instead of loading `policy`, in this
+    process. Raises UserError for whatever of the arguments is wrong, before the first episode.
+    """
+    options = options or EvalOptions()
+    check_counts(episodes, seed, workers)
+    find_environment(env, options.task, options.split)
+    play = Play(
+        timing=options.timing,
+        choice="swap" if options.swap else "given",
+        use_thoughts=not options.no_thoughts,
+        words_every=WORDS_EVERY_S if options.report else None,
+    )
+    if loaded is None:
+        assets.find("policy", policy)
+    if options.report:
+        assets.check_folder_writable(options.report, "--report")
+    jobs = [Job(index, seed + index) for index in range(episodes)]
+    with ExitStack() as stack:
+        media = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-eval-"))) if options.report else None
+        setup = Setup(
+            policy=policy,
+            env=env,
+            task=options.task,
+            split=options.split,
+            play=play,
+            media=str(media) if media else None,
+            videos=VIDEOS,
+            sheets=SHEETS,
+        )
+        results = []
+        progress = stack.enter_context(progress_bar("eval", episodes))
+        for result in stack.enter_context(closing(play_all(setup, jobs, workers, loaded))):
+            results.append(result)
+            progress(result)
+        results.sort(key=lambda result: result.index)
+        document = make_document(policy, env, seed, results, options)
+        if options.report:
+            write_report(options.report / "report.html", document, results, media)
+    print_summary(document)
+    return document
+
+
+def check_counts(episodes: int, seed: int, workers: int) -> None:
+    """UserError unless there is at least one episode and one worker, and the seed is not negative."""
+    for name, value, least in (("--episodes", episodes, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
+        if value < least:
+            raise UserError(f"{name} is {value}: give at least {least}")
+
+
+def make_document(
+    policy: str, env: str, seed: int, results: Sequence[EpisodeResult], options: EvalOptions
+) -> dict[str, Any]:
+    """The results as `vla eval --json` writes them; `results` in seed order."""
+
+    def grouped(key: str) -> dict[str, dict[str, object]]:
+        names = sorted({str(getattr(result, key)) for result in results})
+        return {n: success_summary([r.success for r in results if getattr(r, key) == n]) for n in names}
+
+    def pooled(key: str) -> list[float]:
+        return [value for result in results for value in getattr(result, key)]
+
+    outcomes = [result.success for result in results]
+    return {
+        "policy": policy,
+        "env": env,
+        "seed": seed,
+        **success_summary(outcomes),
+        "per_task": grouped("family"),
+        "per_split": grouped("split"),
+        "outcomes": outcomes,
+        "latency": {key: percentiles(pooled(key)) for key in ("s1_ms", "s2_ms", "s2_age_s")},
+        "counts": {name: sum(r.counts[name] for r in results) for name in (results[0].counts if results else ())},
+        "options": options.to_dict(),
+        "details": [
+            {
+                "seed": r.seed,
+                "task": r.family,
+                "split": r.split,
+                "instruction": r.instruction,
+                "original": r.original,
+                "success": r.success,
+                "steps": r.steps,
+                "words": r.words,
+            }
+            for r in results
+        ],
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "git": git_hash(),
+        "command": command_line(),
+    }

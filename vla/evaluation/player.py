@@ -1,0 +1,77 @@
+"""A policy in an environment, ready to play one episode after the other and to record those worth showing."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.evaluation.episode import EpisodeResult, Play, play_episode, warm_up
+from vla.evaluation.recorder import Recorder
+from vla.robots.gym_sim import make_robot
+from vla.runtime.loop import Policy, Timing
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything a worker process needs to know; plain values, so that it travels as JSON.
+
+    media: folder for pictures, None records nothing. videos: so many first episodes are filmed; sheets: so many
+    first episodes, and every failure, leave a contact sheet.
+    """
+
+    policy: str
+    env: str
+    task: str = "all"
+    split: str = "all"
+    play: Play = field(default_factory=Play)
+    media: str | None = None
+    videos: int = 0
+    sheets: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Setup":
+        play = dict(data["play"])
+        return cls(**{**data, "play": Play(**{**play, "timing": Timing(**play["timing"])})})
+
+
+def media_path(media: str | Path, index: int, kind: str) -> Path:
+    """Where episode `index` leaves its "mp4" or its "jpg"."""
+    return Path(media) / f"episode-{index:05d}.{kind}"
+
+
+def load_policy(name: str) -> Policy:
+    """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
+    folder = assets.find("policy", name)
+    from vla.tandem import TandemPolicy
+
+    return TandemPolicy.from_pretrained(folder)
+
+
+class Player:
+    """Use as a context: the robot is closed at its end. Raises UserError as `load_policy` and `make_robot` do."""
+
+    def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
+        self._setup = setup
+        self._policy = policy or load_policy(setup.policy)
+        self._robot = make_robot(setup.env, setup.task, setup.split)
+        self._recorder = Recorder(self._robot) if setup.media else None
+        warm_up(self._policy, self._robot)
+
+    def __enter__(self) -> "Player":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._robot.close()
+
+    def play(self, index: int, seed: int, instruction: str | None = None) -> EpisodeResult:
+        setup, recorder = self._setup, self._recorder
+        result = play_episode(self._policy, self._robot, setup.play, seed, index, instruction, recorder)
+        if recorder is not None and setup.media is not None:
+            if index < setup.videos:
+                recorder.video(media_path(setup.media, index, "mp4"))
+            if index < setup.sheets or not result.success:
+                recorder.sheet(media_path(setup.media, index, "jpg"))
+        return result

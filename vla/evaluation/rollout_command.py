@@ -1,0 +1,49 @@
+"""`vla rollout`: one episode to look at."""
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from vla import assets
+from vla.evaluation.console import episode_line
+from vla.evaluation.episode import EpisodeResult, Play
+from vla.evaluation.evaluate import WORDS_EVERY_S, check_counts
+from vla.evaluation.player import Setup, media_path
+from vla.evaluation.pool import Job, play_all
+from vla.robots.gym_sim import find_environment
+from vla.runtime.loop import Policy, Timing
+
+
+def rollout(
+    policy: str,
+    env: str = "tabletop",
+    instruction: str | None = None,
+    seed: int = 0,
+    video: Path | None = None,
+    s2_delay: float = 0.0,
+    s2_period: float | None = None,
+    s1_delay: int = 0,
+    loaded: Policy | None = None,
+) -> EpisodeResult:
+    """Play the scene of `seed`, following its own instruction or another one, and print one line about it.
+
+    video: mp4 of both cameras with S2's words, written whole or not at all. `loaded` is used instead of loading
+    `policy`. Raises UserError for an unknown policy or environment, an instruction that is impossible in this scene,
+    a delay that makes no sense, or a video file that cannot be written.
+    """
+    check_counts(1, seed, 1)
+    find_environment(env)
+    play = Play(timing=Timing(s2_delay, s2_period, s1_delay), words_every=WORDS_EVERY_S)
+    if video:
+        assets.check_file_writable(video, "--video")
+    with tempfile.TemporaryDirectory(prefix="vla-rollout-") as media:
+        setup = Setup(policy=policy, env=env, play=play, media=media if video else None, videos=1)
+        (result,) = play_all(setup, [Job(0, seed, instruction)], workers=1, policy=loaded)
+        if video:
+            video.parent.mkdir(parents=True, exist_ok=True)
+            partial = video.with_name(f".{video.name}.partial")
+            partial.write_bytes(media_path(media, 0, "mp4").read_bytes())
+            partial.replace(video)
+    Console(soft_wrap=True).print(episode_line(result).strip(), highlight=False)
+    return result

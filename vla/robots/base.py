@@ -1,0 +1,82 @@
+"""The protocol between the runtime and a body, real or simulated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.spec import RobotSpec
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a robot senses at one moment.
+
+    images: camera name -> (H, W, 3) uint8 RGB, named and ordered as in `RobotSpec.cameras`.
+    state: (S,) float32 in the spec's units (radians, metres, 1).
+    stamp: capture time in seconds on the robot's clock.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float32]
+    stamp: float
+
+
+@runtime_checkable
+class Robot(Protocol):
+    """A body. Everything but `spec` needs `connect` first; `close` may be called twice."""
+
+    @property
+    def spec(self) -> RobotSpec: ...
+
+    def connect(self) -> None:
+        """Open cameras and joints. Raises UserError if something it needs is missing."""
+        ...
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """Bring the body to the start of an episode; in simulation the seed alone decides the scene."""
+        ...
+
+    def observe(self) -> Observation: ...
+
+    def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take one action (A,) in robot units for one control period; returns what was really sent (after clipping)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class SimulatedRobot(Robot, Protocol):
+    """A body whose world knows the task: what is asked, and whether it is done."""
+
+    @property
+    def max_steps(self) -> int:
+        """Control periods an episode may last."""
+        ...
+
+    @property
+    def instruction(self) -> str: ...
+
+    @property
+    def family(self) -> str:
+        """Name of the task family of the current instruction, e.g. "push"."""
+        ...
+
+    @property
+    def success(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool:
+        """The episode is over: success, or the environment ended it."""
+        ...
+
+    def set_instruction(self, text: str) -> None:
+        """Ask for something else in the same scene; UserError if this scene cannot judge it."""
+        ...
+
+    def instructions(self) -> list[Any]:
+        """Everything that can be asked in this scene: objects with .text, .family, .target, .goal and .split."""
+        ...

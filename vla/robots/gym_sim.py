@@ -1,0 +1,221 @@
+"""Gymnasium environments as robots."""
+
+import ctypes
+import difflib
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla import assets
+from vla.errors import UserError
+from vla.robots.base import Observation
+from vla.spec import RobotSpec
+
+INSTALL_EGL = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A registered environment.
+
+    module: what to import so that gymnasium knows `id`. robot: the shipped robot spec it obeys.
+    kwargs: passed to `gymnasium.make`; task and split too. twin_size: side in pixels of large pictures for people,
+    rendered from a twin of the environment; 0 if it cannot be had that way.
+    """
+
+    id: str
+    module: str
+    robot: str
+    families: tuple[str, ...]
+    splits: tuple[str, ...] = ("all",)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    twin_size: int = 0
+
+
+ENVIRONMENTS: Mapping[str, Environment] = {
+    "tabletop": Environment(
+        id="gym_tabletop/Tabletop-v0",
+        module="gym_tabletop",
+        robot="tabletop",
+        families=("push", "lift", "place"),
+        splits=("all", "train", "phrasing", "pair"),
+        twin_size=768,
+    ),
+}
+
+
+def find_environment(name: str, task: str = "all", split: str = "all") -> Environment:
+    """The environment of that name; UserError if it, or the task or split, does not exist."""
+    environment = ENVIRONMENTS[_choice("environment", name, tuple(ENVIRONMENTS))]
+    _choice(f"task of {name}", task, ("all", *environment.families))
+    _choice(f"split of {name}", split, environment.splits)
+    return environment
+
+
+def make_robot(name: str, task: str = "all", split: str = "all", **kwargs: Any) -> "GymRobot":
+    """A connected robot in the environment `name`. Raises UserError as `find_environment` and `GymRobot.connect` do."""
+    robot = GymRobot(find_environment(name, task, split), task=task, split=split, **kwargs)
+    robot.connect()
+    return robot
+
+
+class GymRobot:
+    """A gymnasium environment behind the `SimulatedRobot` protocol; its time is the number of steps over the rate.
+
+    The environment follows LeRobot's conventions: `pixels` and `agent_pos`, `task`, `task_description`,
+    `_max_episode_steps`, `info["is_success"]`.
+    """
+
+    def __init__(self, environment: Environment, task: str = "all", split: str = "all", **kwargs: Any) -> None:
+        self._environment = environment
+        self._kwargs = {**environment.kwargs, "task": task, "split": split, **kwargs}
+        self.spec = RobotSpec.load(assets.find("robot", environment.robot))
+        self._env: Any = None
+        self._twin: Any = None
+        self._seed: int | None = None
+        self._twin_seed: int | None = None
+        self._observation: Observation | None = None
+        self.success = False
+        self.finished = False
+        self._steps = 0
+
+    def connect(self) -> None:
+        """Build the environment. Raises UserError naming the Debian packages if EGL is missing."""
+        if self._env is None:
+            self._env = self._make(**self._kwargs)
+
+    def close(self) -> None:
+        for env in (self._env, self._twin):
+            if env is not None:
+                env.close()
+        self._env = self._twin = self._observation = self._twin_seed = None
+
+    def __enter__(self) -> "GymRobot":
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def reset(self, seed: int | None = None) -> Observation:
+        pixels, _ = self._connected().reset(seed=seed)
+        self._seed, self._steps, self.success, self.finished = seed, 0, False, False
+        self._observation = self._translate(pixels)
+        return self._observation
+
+    def observe(self) -> Observation:
+        if self._observation is None:
+            raise RuntimeError("reset the robot before observing it")
+        return self._observation
+
+    def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        env = self._connected()
+        sent = np.clip(np.asarray(action, np.float32), env.action_space.low, env.action_space.high)
+        pixels, _, terminated, truncated, info = env.step(sent)
+        self._steps += 1
+        self.success = bool(info["is_success"])
+        self.finished = bool(terminated or truncated)
+        self._observation = self._translate(pixels)
+        return sent
+
+    @property
+    def max_steps(self) -> int:
+        return int(self._connected().unwrapped._max_episode_steps)
+
+    @property
+    def instruction(self) -> str:
+        return str(self._connected().unwrapped.task_description)
+
+    @property
+    def family(self) -> str:
+        return str(self._connected().unwrapped.task)
+
+    def instructions(self) -> list[Any]:
+        return list(self._connected().unwrapped.instructions())
+
+    def set_instruction(self, text: str) -> None:
+        """Judge the episode by another instruction; UserError with a few examples if this scene cannot have it."""
+        try:
+            self._connected().unwrapped.set_instruction(text)
+        except ValueError:
+            possible = list(dict.fromkeys(one.text for one in self.instructions()))
+            near = difflib.get_close_matches(text, possible, 3, cutoff=0.3) or possible[:3]
+            listed = " | ".join(near)
+            raise UserError(f"instruction {text!r} cannot be judged in this scene; try for example: {listed}") from None
+        self.success = self.finished = False
+
+    def snapshot(self) -> NDArray[np.float64] | None:
+        """The physics state, from which `picture` can show this moment later; None if that cannot be had."""
+        if not self._environment.twin_size:
+            return None
+        import mujoco
+
+        env, kind = self._connected().unwrapped, mujoco.mjtState.mjSTATE_FULLPHYSICS
+        state = np.empty(mujoco.mj_stateSize(env.model, kind))
+        mujoco.mj_getState(env.model, env.data, state, kind)
+        return state
+
+    def picture(self, camera: str, snapshot: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """A large, smooth RGB image for people (S/2, S/2, 3): what `camera` saw at a snapshot of this episode.
+
+        A twin of the environment renders it: the same seed builds the same scene there, and the snapshot is copied
+        in, so that what the policy sees stays untouched.
+        """
+        import cv2
+        import mujoco
+
+        size = self._environment.twin_size
+        if self._twin is None:
+            self._twin = self._make(**{**self._kwargs, "obs_size": size, "render": False})
+        twin = self._twin.unwrapped
+        if self._twin_seed != self._seed:
+            twin.reset(seed=self._seed)
+            self._twin_seed = self._seed
+        mujoco.mj_setState(twin.model, twin.data, snapshot, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        mujoco.mj_forward(twin.model, twin.data)
+        small = cv2.resize(twin.image(camera), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.uint8)
+
+    def _connected(self) -> Any:
+        if self._env is None:
+            raise RuntimeError("connect the robot first")
+        return self._env
+
+    def _make(self, **kwargs: Any) -> Any:
+        check_rendering()
+        try:
+            gymnasium = importlib.import_module("gymnasium")
+            importlib.import_module(self._environment.module)
+            return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
+        except ModuleNotFoundError as error:
+            raise UserError(f"environment {self._environment.id}: Python package {error.name} is missing") from None
+        except ImportError as error:
+            if "EGL" not in str(error):
+                raise
+            raise UserError(f"MuJoCo renders through EGL, which finds no device: {INSTALL_EGL}") from None
+
+    def _translate(self, raw: Mapping[str, Any]) -> Observation:
+        images = {name: raw["pixels"][name] for name in self.spec.camera_names}
+        return Observation(images, np.asarray(raw["agent_pos"], np.float32), self._steps / self.spec.rate_hz)
+
+
+def check_rendering() -> None:
+    """Choose EGL unless told otherwise; UserError with the packages to install if its library is not there."""
+    if os.environ.setdefault("MUJOCO_GL", "egl") == "egl":
+        try:
+            ctypes.CDLL("libEGL.so.1")
+        except OSError:
+            raise UserError(f"MuJoCo renders through EGL, and libEGL.so.1 is missing: {INSTALL_EGL}") from None
+
+
+def _choice(what: str, name: str, choices: tuple[str, ...]) -> str:
+    if name in choices:
+        return name
+    near = difflib.get_close_matches(name, choices, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"unknown {what}: {name!r}; there are {', '.join(choices)}{hint}")

@@ -1,0 +1,186 @@
+"""The control loop: a robot, a policy's two halves, and simulated time charging each half its latency."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.errors import UserError
+from vla.robots.base import Observation, Robot
+from vla.runtime.clock import EPSILON, SimClock
+from vla.runtime.mailbox import Mailbox
+from vla.runtime.s2_worker import Images, SlowWorker, Thinker
+from vla.runtime.stitcher import Action, Chunk, Stitcher
+from vla.runtime.telemetry import StepView, Trace
+from vla.s2.thought import Thought
+from vla.spec import RobotSpec
+
+
+class Policy(Thinker, Protocol):
+    """What the loop drives: `vla.tandem.TandemPolicy`, or anything else that thinks and acts."""
+
+    @property
+    def spec(self) -> RobotSpec: ...
+
+    @property
+    def config(self) -> Any:
+        """Has `replan_steps`: control steps between two chunks."""
+        ...
+
+    def act(
+        self,
+        images: Images,
+        state: NDArray[np.float32],
+        thought: Thought | None,
+        now: float,
+        prefix: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """A chunk (H, A) in robot units, row 0 for the control step of this observation; prefix (P, A) is committed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latency charged on simulated time.
+
+    s2_delay: seconds from S2's look to its thought. s2_period: seconds between two looks, by default the delay.
+    s1_delay: control steps S1 computes. s2_warn: thoughts older than this, in seconds, are counted; older than
+    s2_stop, the robot holds (None: never).
+    Raises UserError on a negative or infinite value.
+    """
+
+    s2_delay: float = 0.0
+    s2_period: float | None = None
+    s1_delay: int = 0
+    s2_warn: float = 2.0
+    s2_stop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("s2_delay", "s2_period", "s1_delay", "s2_warn", "s2_stop"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"--{name.replace('_', '-')} is {value}: give a number that is not negative")
+        if self.s1_delay != int(self.s1_delay):
+            raise UserError(f"--s1-delay is {self.s1_delay}: it counts control steps, give a whole number")
+
+    @property
+    def period(self) -> float:
+        return self.s2_delay if self.s2_period is None else self.s2_period
+
+
+class ControlLoop:
+    """Drives one episode on `SimClock`: one `step` is one control period of the robot, which has just been reset.
+
+    Raises UserError, with the differing entries, if the policy was trained for another spec than the robot's.
+    use_thoughts: False runs S1 with "none yet" throughout and S2 not at all (an ablation).
+    words_every: seconds between S2's words, for onlookers; None never asks. on_step: called with every StepView.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        robot: Robot,
+        timing: Timing | None = None,
+        *,
+        use_thoughts: bool = True,
+        words_every: float | None = None,
+        on_step: Callable[[StepView], None] | None = None,
+    ) -> None:
+        if policy.spec != robot.spec:
+            differing = "; ".join(policy.spec.diff(robot.spec, "the robot"))
+            raise UserError(f"this policy was trained for another robot: {differing}")
+        self._policy = policy
+        self._robot = robot
+        self.timing = timing or Timing()
+        self._use_thoughts = use_thoughts
+        self._on_step = on_step
+        self.trace = Trace()
+        self.clock = SimClock(robot.spec.rate_hz)
+        self._mailbox = Mailbox()
+        self._stitcher = Stitcher(robot.spec.hold_action, rest_action(robot.spec, robot.observe().state))
+        self._worker = SlowWorker(
+            policy, self._mailbox, self.trace, self.timing.s2_delay, self.timing.period, words_every
+        )
+        self._instruction = ""
+        self._instruction_id = -1
+        self._replan_at = 0
+        self._words: str | None = None
+
+    def instruct(self, text: str) -> None:
+        """Ask for something (else): the robot holds until S2 has a thought about it."""
+        self._instruction = text
+        self._instruction_id += 1
+        self._replan_at = self.clock.step
+        self._words = None
+        self._stitcher.drop()
+
+    def step(self) -> None:
+        """One control period: let S2 look, replan S1 if it is due, command the robot."""
+        observation = self._robot.observe()
+        step, now = self.clock.step, self.clock.now
+        due = step >= self._replan_at
+        if self._use_thoughts:
+            self._worker.advance(now, observation.images, self._instruction, self._instruction_id, wanted=due)
+        thought = self._mailbox.newest(self._instruction_id)
+        if thought is not None and thought.text is not None:
+            self._words = thought.text
+        age = None if thought is None else thought.age(now)
+        waiting = self._use_thoughts and age is None
+        stale = age is not None and self.timing.s2_stop is not None and age > self.timing.s2_stop + EPSILON
+        if waiting or stale:
+            self._stitcher.drop()
+            self._replan_at = step + 1
+            self.trace.holds += waiting
+            self.trace.stale += stale
+            action = self._stitcher.hold()
+        else:
+            if due:
+                self._replan(step, now, observation, thought, age)
+            action = self._stitcher.next(step)
+        sent = self._robot.command(action)
+        if self._on_step is not None:
+            held = waiting or stale
+            view = StepView(step, now, observation, self._instruction, sent, thought, age, self._words, held)
+            self._on_step(view)
+        self.clock.tick()
+        self.trace.steps += 1
+        self.trace.starvations = self._stitcher.starvations
+
+    def _replan(
+        self, step: int, now: float, observation: Observation, thought: Thought | None, age: float | None
+    ) -> None:
+        delay = self.timing.s1_delay
+        prefix = self._stitcher.prefix(step, delay)
+        begin = time.perf_counter()
+        actions = self._policy.act(observation.images, observation.state, thought, now, prefix)
+        self.trace.s1_ms.append(1e3 * (time.perf_counter() - begin))
+        if age is not None:
+            self.trace.s2_age_s.append(age)
+            self.trace.warnings += age > self.timing.s2_warn + EPSILON
+        if delay >= len(actions):
+            raise UserError(f"--s1-delay is {delay} steps, but this policy's chunks are {len(actions)} long: give less")
+        self._stitcher.commit(Chunk(capture=step, effective=step + delay, actions=actions))
+        # S1 computes one chunk at a time: a slow one puts the next replan off.
+        self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
+
+    def run(self, instruction: str, max_steps: int, finished: Callable[[], bool]) -> Trace:
+        """Follow one instruction until `finished()` or for `max_steps` control periods."""
+        self.instruct(instruction)
+        for _ in range(max_steps):
+            if finished():
+                break
+            self.step()
+        return self.trace
+
+
+def rest_action(spec: RobotSpec, state: NDArray[np.float32]) -> Action:
+    """The action (A,) that asks for what is already so: measured joints and gripper, no delta."""
+    action = np.zeros(spec.action_size, np.float32)
+    for name, place in spec.action_slices.items():
+        if name in spec.state_slices and not (spec.action.is_relative and name != "gripper"):
+            action[place] = state[spec.state_slices[name]]
+    return action

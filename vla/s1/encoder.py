@@ -1,0 +1,114 @@
+"""What S1 sees and feels, as tokens: cameras, state, latents and their age."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+
+class CameraEncoder(nn.Module):
+    """One camera's image to one token per 16x16 pixels, by strided convolutions, with learned positions."""
+
+    def __init__(self, channels: tuple[int, ...], image_size: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            ConvStage(inputs, outputs, residual=i == len(channels) - 2)
+            for i, (inputs, outputs) in enumerate(zip((3, *channels), channels, strict=False))
+        )
+        rows, columns = (math.ceil(side / 2 ** len(channels)) for side in image_size)
+        self.project = nn.Linear(channels[-1], width)
+        self.position = nn.Parameter(torch.randn(rows * columns, width) * 0.1)
+
+    def forward(self, images: UInt8[Tensor, "B H W 3"] | Float[Tensor, "B H W 3"]) -> Float[Tensor, "B N W"]:
+        """images: uint8, or floats in [0, 1]."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        # (B, H, W, 3) seen as (B, 3, H, W) is already channels_last: nothing is copied.
+        x = ((pixels - 0.5) / 0.25).movedim(-1, 1)
+        for stage in self.stages:
+            x = stage(x)
+        return self.project(x.flatten(2).transpose(1, 2)) + self.position
+
+
+class ConvStage(nn.Module):
+    """Halve the image, widen the channels; with `residual`, look once more at the new resolution."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.GroupNorm(_groups(outputs), outputs)
+        self.look = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if residual else None
+        self.look_norm = nn.GroupNorm(_groups(outputs), outputs) if residual else None
+        for conv in (self.down, self.look):
+            if conv is not None:
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H/2 W/2"]:
+        x = F.silu(self.norm(self.down(x)))
+        if self.look is not None and self.look_norm is not None:
+            x = x + F.silu(self.look_norm(self.look(x)))
+        return x
+
+
+class StateEncoder(nn.Module):
+    """Normalised state (B, S) to one token (B, W), in full precision: bfloat16 would blur positions by millimetres."""
+
+    def __init__(self, state_size: int, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(state_size, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, state: Float[Tensor, "B S"]) -> Float[Tensor, "B W"]:
+        with torch.autocast(state.device.type, enabled=False):
+            return self.mlp(state.float())
+
+
+class Sinusoids(nn.Module):
+    """Numbers as sines and cosines of `count` periods, from `shortest` to `longest` in their own unit; F = 2 count."""
+
+    frequencies: Tensor
+
+    def __init__(self, count: int, shortest: float, longest: float) -> None:
+        super().__init__()
+        periods = torch.logspace(math.log10(shortest), math.log10(longest), count)
+        self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
+
+    def forward(self, values: Float[Tensor, "*D"]) -> Float[Tensor, "*D F"]:
+        angles = values.unsqueeze(-1) * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class ThoughtEncoder(nn.Module):
+    """S2's latents and their age to K + 1 tokens.
+
+    An age of NaN means that there is no thought yet: learned tokens then stand for the latents and the age. Ages above
+    `max_age` seconds count as that, since nothing older was trained on.
+    """
+
+    def __init__(self, latent_shape: tuple[int, int], width: int, max_age: float) -> None:
+        super().__init__()
+        count, size = latent_shape
+        self.max_age = max_age
+        self.norm = nn.LayerNorm(size)
+        self.project = nn.Linear(size, width)
+        self.slot = nn.Parameter(torch.randn(count, width) * 0.02)
+        self.none = nn.Parameter(torch.randn(count + 1, width) * 0.02)
+        self.age = nn.Sequential(Sinusoids(16, 0.2, 16.0), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, latents: Float[Tensor, "B K D"], age: Float[Tensor, " B"]) -> Float[Tensor, "B K+1 W"]:
+        none = age.isnan().view(-1, 1, 1)
+        aged = self.age(age.nan_to_num(0.0).clamp(0, self.max_age)).unsqueeze(1)
+        # What stands in the place of a thought that is not there must not matter, not even as NaN.
+        latents = torch.where(none, 0.0, latents)
+        tokens = torch.cat([self.project(self.norm(latents)) + self.slot + aged, aged], dim=1)
+        return torch.where(none, self.none, tokens)
+
+
+def _groups(channels: int) -> int:
+    """Sixteen channels a group or more: with fewer, PyTorch's channels_last kernel on a CPU is ten times slower."""
+    return max(groups for groups in range(1, max(1, channels // 16) + 1) if channels % groups == 0)

@@ -1,0 +1,58 @@
+"""Flow matching: noise becomes actions along a straight line (Lipman et al. 2023; Liu et al. 2023, rectified flow).
+
+Time runs from 0 (noise) to 1 (actions) and is one number per action, so a committed prefix is simply at time 1
+(training-time real-time chunking, arXiv 2512.05964).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vla.s1.encoder import Sinusoids
+from vla.s1.heads.base import ActionHead, Decode, masked_mean
+
+STEPS = 5
+"""Euler steps from noise to actions."""
+
+
+class FlowHead(ActionHead):
+    """Predicts the velocity from noise to actions at every time."""
+
+    def __init__(self, action_size: int, horizon: int, width: int) -> None:
+        super().__init__(action_size, horizon, width)
+        self.time = nn.Sequential(Sinusoids(32, 0.05, 4.0), nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+
+    def loss(
+        self,
+        decode: Decode,
+        actions: Float[Tensor, "B H A"],
+        prefix: Bool[Tensor, "B H"],
+        valid: Bool[Tensor, "B H"],
+    ) -> Tensor:
+        noise = torch.randn_like(actions)
+        # Leaning to early times, where what to do is decided (pi0, arXiv 2410.24164): density 1.5 sqrt(1 - t).
+        drawn = 1 - torch.rand(actions.shape[:1], device=actions.device, dtype=actions.dtype) ** (2 / 3)
+        time = torch.where(prefix, 1.0, drawn.unsqueeze(-1))
+        noisy = torch.lerp(noise, actions, time.unsqueeze(-1))
+        error = self._velocity(decode, noisy, time, prefix) - (actions - noise)
+        return masked_mean(error.square(), valid & ~prefix)
+
+    def act(
+        self, decode: Decode, actions: Float[Tensor, "B H A"], prefix: Bool[Tensor, "B H"]
+    ) -> Float[Tensor, "B H A"]:
+        given = prefix.unsqueeze(-1)
+        # The start is fixed, not drawn: the same observation gives the same chunk.
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(actions.shape[1:], generator=generator).to(actions)
+        chunk = torch.where(given, actions, noise)
+        for step in range(STEPS):
+            time = torch.where(prefix, 1.0, step / STEPS)
+            velocity = self._velocity(decode, chunk, time, prefix)
+            chunk = torch.where(given, actions, chunk + velocity / STEPS)
+        return chunk
+
+    def _velocity(self, decode: Decode, chunk: Tensor, time: Tensor, prefix: Tensor) -> Float[Tensor, "B H A"]:
+        tokens = self.read(chunk) + self.time(time) + prefix.unsqueeze(-1) * self.given
+        return self._to_actions(decode(tokens))

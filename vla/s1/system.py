@@ -1,0 +1,108 @@
+"""S1: cameras, state, aged latents and committed actions in, a chunk of actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from vla.errors import UserError
+from vla.s1.encoder import CameraEncoder, StateEncoder, ThoughtEncoder
+from vla.s1.heads import HEADS, Decode
+from vla.s1.trunk import Trunk
+
+Images = Mapping[str, UInt8[Tensor, "B H W 3"]]
+
+
+@dataclass(frozen=True)
+class FastConfig:
+    """Shape of S1.
+
+    image_size: height and width of every camera in pixels; others are resized to it. horizon: actions in a chunk.
+    max_age: seconds; latents older than this count as this old (no older ones were trained on).
+    """
+
+    cameras: tuple[str, ...] = ("front", "wrist")
+    image_size: tuple[int, int] = (96, 96)
+    channels: tuple[int, ...] = (32, 64, 96, 192)
+    horizon: int = 16
+    head: Literal["l1", "flow"] = "l1"
+    width: int = 192
+    layers: int = 4
+    heads: int = 4
+    mlp: int = 384
+    max_age: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise UserError(f"S1 config: head is {self.head!r}, there are: {', '.join(HEADS)}")
+        if self.width % self.heads:
+            raise UserError(f"S1 config: width {self.width} is not a multiple of heads {self.heads}")
+
+
+class FastSystem(nn.Module):
+    """Built for one state size, action size and shape (K, D) of latents."""
+
+    def __init__(self, config: FastConfig, state_size: int, action_size: int, latent_shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.config = config
+        self.state_size, self.action_size, self.latent_shape = state_size, action_size, latent_shape
+        width = config.width
+        self.cameras = nn.ModuleDict(
+            {name: CameraEncoder(config.channels, config.image_size, width) for name in config.cameras}
+        )
+        self.state = StateEncoder(state_size, width)
+        self.thought = ThoughtEncoder(latent_shape, width, config.max_age)
+        self.trunk = Trunk(config.horizon, width, config.layers, config.heads, config.mlp)
+        self.head = HEADS[config.head](action_size, config.horizon, width)
+
+    def loss(
+        self,
+        images: Images,
+        state: Float[Tensor, "B S"],
+        latents: Float[Tensor, "B K D"],
+        age: Float[Tensor, " B"],
+        actions: Float[Tensor, "B H A"],
+        prefix_len: Int[Tensor, " B"],
+        valid: Bool[Tensor, "B H"],
+    ) -> Tensor:
+        """Scalar loss over the actions that are valid and not in the prefix.
+
+        state, actions: normalised. age: seconds, NaN for "no thought yet". valid: False beyond the episode's end.
+        """
+        decode = self._decoder(images, state, latents, age)
+        return self.head.loss(decode, actions, self._in_prefix(prefix_len), valid)
+
+    @torch.no_grad()
+    def act(
+        self,
+        images: Images,
+        state: Float[Tensor, "B S"],
+        latents: Float[Tensor, "B K D"],
+        age: Float[Tensor, " B"],
+        prefix: Float[Tensor, "B H A"],
+        prefix_len: Int[Tensor, " B"],
+    ) -> Float[Tensor, "B H A"]:
+        """A chunk of normalised actions, row 0 for the moment of the images; its first prefix_len rows are given."""
+        return self.head.act(self._decoder(images, state, latents, age), prefix, self._in_prefix(prefix_len))
+
+    def _decoder(self, images: Images, state: Tensor, latents: Tensor, age: Tensor) -> Decode:
+        felt = self.state(state).unsqueeze(1)
+        seen = [encoder(self._resized(images[name])) for name, encoder in self.cameras.items()]
+        remembered = self.trunk.remember(torch.cat([*seen, felt, self.thought(latents, age)], dim=1))
+        # The state is also added to every action token: the trunk need not look for it.
+        return lambda tokens: self.trunk(tokens + felt, remembered)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:3]) == self.config.image_size:
+            return images
+        pixels = images.movedim(-1, 1).float() / (255 if images.dtype == torch.uint8 else 1)
+        size = self.config.image_size
+        return nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True).movedim(1, -1)
+
+    def _in_prefix(self, prefix_len: Int[Tensor, " B"]) -> Bool[Tensor, "B H"]:
+        return torch.arange(self.config.horizon, device=prefix_len.device) < prefix_len.unsqueeze(1)

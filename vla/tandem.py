@@ -1,0 +1,225 @@
+"""The whole model: S2 thinks, S1 acts, and a checkpoint holds both with the robot they are for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vla.actions.normalize import Normalizer
+from vla.errors import UserError
+from vla.s1.system import FastConfig, FastSystem
+from vla.s2.system import SlowSystem
+from vla.s2.thought import Thought
+from vla.spec import RobotSpec
+from vla.strict import parse, to_plain
+
+CONFIG_FILE = "tandem.json"
+SPEC_FILE = "robot_spec.yaml"
+NORMALIZATION_FILE = "normalization.json"
+FAST_FILE = "s1.safetensors"
+SLOW_FOLDER = "s2"
+
+Images = Mapping[str, UInt8[np.ndarray, "H W 3"]]
+
+
+@dataclass(frozen=True)
+class TandemConfig:
+    """replan_steps: control steps between two chunks of S1. max_words: tokens S2 may say about an image."""
+
+    fast: FastConfig = field(default_factory=FastConfig)
+    replan_steps: int = 4
+    max_words: int = 32
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ValueError(f"version is {self.version}, this program reads 1")
+        if not 0 < self.replan_steps <= self.fast.horizon:
+            raise ValueError(f"replan_steps is {self.replan_steps}, it must be 1 to fast.horizon ({self.fast.horizon})")
+
+
+class TandemPolicy:
+    """Both halves on one robot's units. `think` and `act` may be called from different threads.
+
+    Raises UserError if the parts do not fit the robot or each other.
+    """
+
+    def __init__(
+        self, spec: RobotSpec, s2: SlowSystem, s1: FastSystem, normalizer: Normalizer, config: TandemConfig
+    ) -> None:
+        self.spec, self.s2, self.s1, self.normalizer, self.config = spec, s2, s1, normalizer, config
+        for camera in (*s2.config.cameras, *s1.config.cameras):
+            spec.camera(camera)
+        sizes = {
+            "normalization: state": (normalizer.state.size, spec.state_size),
+            "normalization: action": (normalizer.action.size, spec.action_size),
+            "S1: state": (s1.state_size, spec.state_size),
+            "S1: action": (s1.action_size, spec.action_size),
+        }
+        for what, (size, wanted) in sizes.items():
+            if size != wanted:
+                raise UserError(f"policy: {what} has {size} entries, robot {spec.name} has {wanted}")
+        if s1.latent_shape != s2.latent_shape:
+            raise UserError(f"policy: S1 reads latents of shape {s1.latent_shape}, S2 leaves {s2.latent_shape}")
+
+    @property
+    def device(self) -> torch.device:
+        return self.s2.device
+
+    def to(self, device: str | torch.device) -> TandemPolicy:
+        self.s1.to(device)
+        self.s2.to(device)
+        return self
+
+    def check_robot(self, spec: RobotSpec) -> None:
+        """UserError with the entries that differ if `spec` is not what this policy was trained for."""
+        differing = self.spec.diff(spec, "the robot")
+        if differing:
+            raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")
+
+    # --- at work -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def think(
+        self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
+    ) -> Thought:
+        """Look and read. stamp: capture time of the images in seconds; words: also say what is seen."""
+        pixels = torch.stack([self._image(images, camera) for camera in self.s2.config.cameras], dim=1)
+        latents, texts = self.s2.think(pixels, [instruction], self.config.max_words if words else 0)
+        return Thought(latents[0].cpu(), stamp, instruction_id, texts[0] if texts else None)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        images: Images,
+        state: Float[np.ndarray, " S"],
+        thought: Thought | None,
+        now: float,
+        prefix: Float[np.ndarray, "P A"] | None = None,
+    ) -> Float[np.ndarray, "H A"]:
+        """A chunk in robot units, row 0 for the moment of the images.
+
+        state: robot units. thought: None if there is none yet. now: capture time of the images on the clock of the
+        thought's stamp. prefix: actions already committed from row 0 on, in robot units; they are repeated as given.
+        """
+        horizon, size = self.config.fast.horizon, self.spec.action_size
+        if state.shape != (self.spec.state_size,):
+            raise ValueError(f"a state of {self.spec.name} has {self.spec.state_size} entries, got shape {state.shape}")
+        committed = np.zeros((0, size), np.float32) if prefix is None else np.asarray(prefix, np.float32)[:horizon]
+        given = np.zeros((1, horizon, size), np.float32)
+        given[0, : len(committed)] = self.normalizer.action.normalize(committed)
+        latents = torch.zeros(self.s1.latent_shape) if thought is None else thought.latents.float()
+        age = float("nan") if thought is None else max(0.0, thought.age(now))
+
+        device = self.device
+        chunk = self.s1.act(
+            {camera: self._image(images, camera) for camera in self.config.fast.cameras},
+            torch.from_numpy(self.normalizer.state.normalize(state))[None].to(device),
+            latents[None].to(device),
+            torch.tensor([age], device=device),
+            torch.from_numpy(given).to(device),
+            torch.tensor([len(committed)], device=device),
+        )
+        actions = self.normalizer.action.denormalize(chunk[0].float().cpu().numpy())
+        if self.spec.action.gripper:
+            gripper = self.spec.action_slices["gripper"]
+            actions[:, gripper] = actions[:, gripper].clip(0, 1)
+        actions[: len(committed)] = committed
+        return actions
+
+    def _image(self, images: Images, camera: str) -> UInt8[torch.Tensor, "1 H W 3"]:
+        if camera not in images:
+            raise UserError(f"this policy looks through camera {camera}, the observation has {', '.join(images)}")
+        return torch.from_numpy(np.ascontiguousarray(images[camera]))[None].to(self.device)
+
+    # --- on disk -------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Write the checkpoint whole or not at all; an older one there is replaced, other files beside it are kept.
+
+        Raises UserError if `folder` holds something else or cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
+            raise UserError(f"checkpoint: {folder} holds something else; choose another folder")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        try:
+            partial.mkdir(parents=True)
+            self._write(partial, dtype)
+            if folder.exists():
+                _keep_others(folder, partial)
+                folder.rename(old)
+            partial.rename(folder)
+        except OSError as error:
+            raise UserError(f"checkpoint: cannot write to {folder}: {error.strerror or error}") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _write(self, folder: Path, dtype: torch.dtype) -> None:
+        (folder / CONFIG_FILE).write_text(json.dumps(to_plain(self.config), indent=2) + "\n")
+        self.spec.save(folder / SPEC_FILE)
+        (folder / NORMALIZATION_FILE).write_text(json.dumps(self.normalizer.to_dict(), indent=2) + "\n")
+        weights = {n: t.detach().to("cpu", dtype).contiguous() for n, t in self.s1.state_dict().items()}
+        save_file(weights, folder / FAST_FILE)
+        self.s2.save_pretrained(folder / SLOW_FOLDER, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> TandemPolicy:
+        """Load a checkpoint in float32; UserError says which part is missing, damaged or does not fit."""
+        folder = Path(folder)
+        what = f"checkpoint {folder}"
+        if not folder.is_dir():
+            raise UserError(f"{what}: there is no such folder")
+        config = parse(TandemConfig, _read_json(folder / CONFIG_FILE, what), f"{what}: {CONFIG_FILE}")
+        if not (folder / SPEC_FILE).is_file():
+            raise UserError(f"{what}: {SPEC_FILE} is missing")
+        spec = RobotSpec.load(folder / SPEC_FILE)
+        where = f"{what}: {NORMALIZATION_FILE}"
+        normalizer = Normalizer.from_dict(_read_json(folder / NORMALIZATION_FILE, what), where)
+        s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
+        s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape)
+        _load_weights(s1, folder / FAST_FILE, what)
+        return cls(spec, s2.eval(), s1.eval(), normalizer, config).to(device)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy what lies beside a checkpoint, such as its model card."""
+    for item in old.iterdir():
+        if item.is_file() and not (new / item.name).exists():
+            shutil.copy2(item, new / item.name)
+
+
+def _read_json(path: Path, what: str) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{what}: {path.name} is missing") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{what}: {path.name} cannot be read: {error}") from None
+
+
+def _load_weights(model: FastSystem, path: Path, what: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{what}: {path.name} is missing")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{what}: {path.name} is damaged ({error}); save or download it again") from None
+    own = model.state_dict()
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    if wrong or len(weights) > len(own):
+        names: Sequence[str] = wrong or sorted(set(weights) - set(own))
+        raise UserError(f"{what}: {path.name} does not fit {CONFIG_FILE} and {SPEC_FILE}: {names[0]} differs")
+    model.load_state_dict(weights)

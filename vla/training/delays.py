@@ -1,0 +1,62 @@
+"""How old S1's thoughts are in training, and how many of its actions are already committed.
+
+A thought in use is between S2's delay and delay + period old; S1 is trained over every age it may meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vla.errors import UserError
+
+
+@dataclass(frozen=True)
+class DelayConfig:
+    """Ages are uniform over 0 ... max_age seconds; a share `none` has no thought yet (age NaN).
+
+    The prefix is empty in a share `no_prefix`, else uniform over 1 ... max_prefix actions.
+    """
+
+    max_age: float = 2.0
+    none: float = 0.05
+    max_prefix: int = 8
+    no_prefix: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.max_age < 0 or self.max_prefix < 0:
+            raise UserError(f"delays: max_age is {self.max_age}, max_prefix {self.max_prefix}; neither may be negative")
+        for name in ("none", "no_prefix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"delays: {name} is {getattr(self, name)}, it is a share from 0 to 1")
+
+
+def draw_ages(rng: np.random.Generator, count: int, config: DelayConfig) -> Float[np.ndarray, " count"]:
+    """Seconds; NaN where there is no thought yet."""
+    ages = rng.uniform(0, config.max_age, count)
+    return np.where(rng.random(count) < config.none, np.nan, ages)
+
+
+def draw_prefixes(rng: np.random.Generator, count: int, config: DelayConfig) -> Int[np.ndarray, " count"]:
+    lengths = rng.integers(1, config.max_prefix + 1, count) if config.max_prefix else np.zeros(count, int)
+    return np.where(rng.random(count) < config.no_prefix, 0, lengths)
+
+
+def look_back(
+    frames: Int[np.ndarray, " n"],
+    starts: Int[np.ndarray, " n"],
+    ages: Float[np.ndarray, " n"],
+    fps: float,
+    stride: int = 1,
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The frame S2 saw that long ago, and how long ago exactly.
+
+    starts: first frame of each frame's episode, before which nothing was seen. stride: S2 saw only every stride-th
+    frame of an episode. Where the age is NaN the frame is the current one and the age stays NaN.
+    """
+    steps = np.round(np.nan_to_num(ages) * fps).astype(int)
+    offset = np.maximum(frames - steps - starts, 0)
+    sources = starts + offset // stride * stride
+    return sources, np.where(np.isnan(ages), np.nan, (frames - sources) / fps)

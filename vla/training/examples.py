@@ -1,0 +1,100 @@
+"""Examples for S1: frames of cached episodes with the chunk of actions that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from vla.actions.normalize import Normalizer
+from vla.data.cache import FrameCache
+from vla.errors import UserError
+from vla.spec import RobotSpec
+from vla.training.delays import look_back
+
+HELD_OUT = 20
+"""Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
+
+
+class Examples:
+    """The frames of several caches under one running number; states and actions normalised and held in memory.
+
+    Raises UserError if the caches are of different robots or too small to hold an episode out.
+    """
+
+    def __init__(self, caches: Sequence[FrameCache], normalizer: Normalizer) -> None:
+        self.caches = list(caches)
+        self.spec = one_spec(caches)
+        self.fps = caches[0].fps
+        self.normalizer = normalizer
+        self.first = np.cumsum([0, *(len(cache) for cache in caches)])
+        self.state = np.concatenate([normalizer.state.normalize(cache.state) for cache in caches])
+        self.action = np.concatenate([normalizer.action.normalize(cache.action) for cache in caches])
+        self.raw_action = np.concatenate([np.asarray(cache.action) for cache in caches])
+        episodes = [(e, first) for cache, first in zip(caches, self.first, strict=False) for e in cache.episodes]
+        self.tasks = [episode.task for episode, _ in episodes]
+        lengths = [len(episode) for episode, _ in episodes]
+        self.episode = np.repeat(np.arange(len(episodes)), lengths)
+        self.start = np.repeat([episode.start + first for episode, first in episodes], lengths)
+        self.stop = np.repeat([episode.stop + first for episode, first in episodes], lengths)
+        out = np.concatenate([np.asarray(cache.episode) % HELD_OUT == HELD_OUT - 1 for cache in caches])
+        self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
+        if not len(self.held_out):
+            raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def images(self, frames: Int[np.ndarray, " n"], camera: str) -> UInt8[Tensor, "n H W 3"]:
+        which = np.searchsorted(self.first, frames, side="right") - 1
+        rows = frames - self.first[which]
+        pictures = [self.caches[i].images[camera][row] for i, row in zip(which, rows, strict=True)]
+        return torch.from_numpy(np.stack(pictures))
+
+    def prompts(self, frames: Int[np.ndarray, " n"]) -> list[str]:
+        return [self.tasks[i] for i in self.episode[frames]]
+
+    def look_back(
+        self, frames: Int[np.ndarray, " n"], ages: Float[np.ndarray, " n"], stride: int
+    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The frames S2 saw `ages` seconds earlier, within the episode, and how long ago that is exactly."""
+        return look_back(frames, self.start[frames], ages, self.fps, stride)
+
+    def chunks(
+        self, frames: Int[np.ndarray, " n"], horizon: int
+    ) -> tuple[Float[np.ndarray, "n H A"], Bool[np.ndarray, "n H"]]:
+        """Normalised actions from each frame on, and which of them were taken; beyond the end it would be a hold."""
+        rows = frames[:, None] + np.arange(horizon)
+        valid = rows < self.stop[frames, None]
+        chunks = self.action[np.minimum(rows, len(self) - 1)]
+        ending = np.flatnonzero(~valid.all(1))
+        if len(ending):
+            holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
+            hold = self.normalizer.action.normalize(np.stack(holds))
+            chunks[ending] = np.where(valid[ending, :, None], chunks[ending], hold[:, None])
+        return chunks, valid
+
+
+def one_spec(caches: Sequence[FrameCache]) -> RobotSpec:
+    """The robot all caches are of; UserError with the differing entries if there are two, or two frame rates."""
+    first = caches[0]
+    for other in caches[1:]:
+        differing = first.spec.diff(other.spec, str(other.folder))
+        if differing:
+            raise UserError(
+                f"datasets {first.folder} and {other.folder} are of different robots: {'; '.join(differing)}"
+            )
+        if first.fps != other.fps:
+            raise UserError(f"dataset {first.folder} has {first.fps} frames/s, {other.folder} has {other.fps}")
+    return first.spec
+
+
+def fit_normalizer(caches: Sequence[FrameCache]) -> Normalizer:
+    """Over all frames of all caches."""
+    return Normalizer.fit(
+        np.concatenate([np.asarray(cache.state) for cache in caches]),
+        np.concatenate([np.asarray(cache.action) for cache in caches]),
+    )

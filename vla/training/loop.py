@@ -1,0 +1,309 @@
+"""The training loop. Every stage runs in it: AdamW, warm-up and cosine, EMA, checkpoints, logs and plots.
+
+A run is a folder:
+    checkpoint.safetensors  everything needed to go on; replaced atomically every few minutes
+    log.jsonl               one line per logged step ("train") and per evaluation ("held_out")
+    curves.png              the same, drawn
+
+A batch depends on (seed, step) alone and the random state is kept with the weights, so a run that was killed
+goes on along the curve it would have had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from vla.errors import UserError
+from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from vla.training.curves import plot_curves
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+
+
+class Stage(Protocol):
+    """What is trained, on what.
+
+    model: its parameters that require gradients are optimised and averaged.
+    batch: the data of one step, from (the stage's seed, step) alone; called from another thread, on the CPU, and
+        without torch's global random state. Tensors in (nested) dicts, lists and tuples are moved to the device.
+    loss: the scalar to descend and named parts for the log.
+    evaluate: named held-out results, called with the averaged weights in place.
+    """
+
+    model: nn.Module
+
+    def batch(self, step: int) -> Any: ...
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor | float]]: ...
+
+    def evaluate(self) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """A stage that also writes its model, with the averaged weights in place, at every checkpoint."""
+
+    def save(self, out: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """steps and warmup in optimiser steps; lr is the peak, final_lr a fraction of it; ema the last decay."""
+
+    steps: int = 6000
+    lr: float = 1e-3
+    warmup: int = 200
+    final_lr: float = 0.01
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0
+    beta2: float = 0.95
+    ema: float = 0.998
+    bf16: bool = True
+    device: str = "cpu"
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int = 500
+    checkpoint_minutes: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "lr", "log_every", "eval_every"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"training config: {name} is {getattr(self, name)}, it must be above 0")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then a cosine down to final_lr * lr."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+# What may change between a run and its resumption without changing its curve.
+_FREE = {"device", "checkpoint_minutes"}
+
+
+def fit(stage: Stage, config: LoopConfig, out: Path) -> None:
+    """Train `stage` for config.steps and leave its averaged weights in place; resumes from `out` if it holds a run.
+
+    Raises UserError when `out` cannot be written or holds another run.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / LOG).open("a").close()
+    except OSError as error:
+        raise UserError(f"training output {out} cannot be written: {error.strerror}") from error
+    torch.manual_seed(config.seed)
+    run = _Run(stage, config, out)
+    run.resume()
+    run.train()
+
+
+class _Run:
+    def __init__(self, stage: Stage, config: LoopConfig, out: Path) -> None:
+        self.stage, self.config, self.out = stage, config, out
+        self.model = stage.model.to(config.device)
+        self.device = torch.device(config.device)
+        self.names, groups = _parameter_groups(self.model, config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+        self.parameters = dict(self.model.named_parameters())
+        self.average = {name: self.parameters[name].detach().clone() for name in self.names}
+        self.step = 0
+
+    # --- one step ------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        config = self.config
+        saved_at = time.monotonic()
+        window: dict[str, Tensor] = {}
+        window_start = time.monotonic()
+        with _progress(config.steps, self.step) as advance, ThreadPoolExecutor(1, "batches") as ahead:
+            following: Future | None = None
+            while self.step < config.steps:
+                batch = (following or ahead.submit(self.stage.batch, self.step)).result()
+                if self.step + 1 < config.steps:
+                    following = ahead.submit(self.stage.batch, self.step + 1)
+                for name, value in self.descend(batch).items():
+                    window[name] = window.get(name, 0) + torch.as_tensor(value).detach().float()
+                self.step += 1
+                if self.step % config.log_every and self.step != config.steps:
+                    continue
+
+                count = (self.step - 1) % config.log_every + 1
+                seconds = time.monotonic() - window_start
+                means = {name: float(total) / count for name, total in window.items()}
+                if not all(math.isfinite(value) for value in means.values()):
+                    raise RuntimeError(f"training diverged at step {self.step}: {means}")
+                self.log("train", means, lr=config.rate(self.step - 1), steps_per_s=round(count / seconds, 3))
+                advance(self.step, means["loss"])
+                window = {}
+                ended = self.step == config.steps
+                if ended or self.step % max(config.eval_every, config.log_every) < config.log_every:
+                    self.evaluate()
+                if ended or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                    self.save()
+                    saved_at = time.monotonic()
+                window_start = time.monotonic()
+        self.copy_average()
+
+    def descend(self, batch: Any) -> dict[str, Tensor | float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            loss, parts = self.stage.loss(_to_device(batch, self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([self.parameters[name] for name in self.names], self.config.grad_clip)
+        self.optimizer.step()
+        # The average forgets the first steps quickly (decay with warm-up).
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        values = [self.parameters[name].detach() for name in self.names]
+        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+        return {"loss": loss.detach(), **parts, "grad_norm": norm}
+
+    def evaluate(self) -> None:
+        with self.averaged(), torch.random.fork_rng(), torch.no_grad():
+            self.model.eval()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                results = self.stage.evaluate()
+        self.log("held_out", results)
+        plot_curves(self.out / LOG, self.out / "curves.png")
+
+    # --- averaged weights ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        live = {name: self.parameters[name].detach().clone() for name in self.names}
+        self.copy_average()
+        try:
+            yield
+        finally:
+            for name, value in live.items():
+                self.parameters[name].data.copy_(value)
+
+    def copy_average(self) -> None:
+        for name, value in self.average.items():
+            self.parameters[name].data.copy_(value)
+
+    # --- on disk -------------------------------------------------------------------------------------------------
+
+    def log(self, kind: str, values: dict[str, float], **extra: float) -> None:
+        line = {"kind": kind, "step": self.step, **extra, **{k: round(float(v), 6) for k, v in values.items()}}
+        with (self.out / LOG).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def save(self) -> None:
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.items()}
+        tensors |= optimizer_tensors(self.optimizer, self.names)
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        state = {"step": self.step, "config": asdict(self.config)}
+        write_checkpoint(self.out / CHECKPOINT, tensors, state)
+        if isinstance(self.stage, Saves):
+            with self.averaged():
+                self.stage.save(self.out)
+
+    def resume(self) -> None:
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            (self.out / LOG).write_text("")
+            return
+        tensors, state = read_checkpoint(path)
+        mine = asdict(self.config)
+        changed = sorted(k for k in mine if k not in _FREE and mine[k] != state["config"].get(k))
+        if changed:
+            theirs = ", ".join(f"{k} was {state['config'].get(k)}, is {mine[k]}" for k in changed)
+            raise UserError(f"{self.out} holds a run with another configuration ({theirs}); choose another folder")
+        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+        try:
+            self.model.load_state_dict(weights)
+            for name, value in self.average.items():
+                value.copy_(tensors[f"average/{name}"])
+            load_optimizer(self.optimizer, self.names, tensors)
+        except (RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"{path} holds another model ({reason}); choose another folder") from error
+        torch.set_rng_state(tensors["random/cpu"])
+        if "random/cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
+        self.step = int(state["step"])
+        _forget_after(self.out / LOG, self.step)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str], list[dict[str, Any]]]:
+    """Matrices decay, vectors (biases, norms) do not. Names in the optimiser's order."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError("nothing to train: no parameter requires a gradient")
+    matrices = [(name, p) for name, p in trained if p.ndim > 1]
+    vectors = [(name, p) for name, p in trained if p.ndim <= 1]
+    groups = [
+        {"params": [p for _, p in matrices], "weight_decay": weight_decay},
+        {"params": [p for _, p in vectors], "weight_decay": 0.0},
+    ]
+    return [name for name, _ in matrices + vectors], [group for group in groups if group["params"]]
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)) and not (batch and isinstance(batch[0], str)):
+        return type(batch)(_to_device(value, device) for value in batch)
+    return batch
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop log lines of steps that will be taken again, and a last line cut short by a kill."""
+    kept = []
+    for line in log.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    temporary = log.with_name(log.name + ".writing")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, log)
+
+
+@contextmanager
+def _progress(steps: int, done: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar with rate and time left on a terminal; silence elsewhere. Yields advance(step, loss)."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.2f} steps/s  loss {task.fields[loss]:.4f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns)
+    bar.disable = not bar.console.is_terminal
+    started = time.monotonic()
+    with bar:
+        task = bar.add_task("training", total=steps, completed=done, rate=0.0, loss=float("nan"))
+
+        def advance(step: int, loss: float) -> None:
+            rate = (step - done) / max(1e-9, time.monotonic() - started)
+            bar.update(task, completed=step, rate=rate, loss=loss)
+
+        yield advance

@@ -1,0 +1,65 @@
+"""A recipe: everything that decides a training run but the data, as strict YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vla.s1.system import FastConfig
+from vla.s2.small import SmallShape
+from vla.s2.system import SlowConfig
+from vla.strict import parse, read_yaml, to_plain
+from vla.tandem import TandemConfig
+from vla.training.loop import LoopConfig
+from vla.training.stage_joint import JointConfig
+from vla.training.stage_s1 import FastStageConfig
+from vla.training.stage_s2 import WordsConfig
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage: which, how long and how fast (`loop`), and what it is fed (the key of its own name)."""
+
+    stage: Literal["words", "s1", "joint"]
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
+    s1: FastStageConfig = field(default_factory=FastStageConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """slow, shape: S2. fast: S1. The seed is every stage's; the device is the command line's."""
+
+    stages: tuple[StageRecipe, ...]
+    seed: int = 0
+    replan_steps: int = 4
+    slow: SlowConfig = field(default_factory=SlowConfig)
+    shape: SmallShape = field(default_factory=SmallShape)
+    fast: FastConfig = field(default_factory=FastConfig)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages is empty")
+        for i, stage in enumerate(self.stages):
+            # One seed and one device for all: a second place to give them would be silently overruled.
+            for name in ("seed", "device"):
+                if getattr(stage.loop, name) != getattr(LoopConfig(), name):
+                    where = "at the top of the recipe" if name == "seed" else "with --device"
+                    raise ValueError(f"stages[{i}].loop.{name} is to be given {where}")
+            for delays in (stage.s1.delays, stage.joint.s1.delays):
+                if delays.max_age > self.fast.max_age:
+                    raise ValueError(
+                        f"stages[{i}] draws ages up to {delays.max_age} s, beyond fast.max_age {self.fast.max_age} s"
+                    )
+        TandemConfig(fast=self.fast, replan_steps=self.replan_steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        return to_plain(self)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Strict: an unknown key, a missing one or a wrong type is a UserError that names its path."""
+    what = f"recipe {path.name}"
+    return parse(Recipe, read_yaml(path, what), what)

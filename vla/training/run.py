@@ -1,0 +1,185 @@
+"""A whole training run: the stages of a recipe, one after the other, over datasets of episodes and still scenes.
+
+The folder of a run:
+    run.json     recipe and datasets; what it was started with, it goes on with
+    1-words/ ... one folder per stage (`vla.training.loop`)
+    latents/     what S2 thought of every frame, for S1's stage
+    policy/      the newest whole policy, a checkpoint of `vla.tandem`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from vla import assets
+from vla.data.cache import FrameCache, build_cache
+from vla.data.stills import StillScenes
+from vla.errors import UserError
+from vla.s1.system import FastSystem
+from vla.s2.system import SlowSystem
+from vla.tandem import TandemConfig, TandemPolicy
+from vla.training.examples import Examples, fit_normalizer, one_spec
+from vla.training.latents import CachedThoughts, compute_latents
+from vla.training.loop import LoopConfig, fit
+from vla.training.recipe import Recipe, StageRecipe, load_recipe
+from vla.training.stage_joint import JointStage
+from vla.training.stage_s1 import FastStage
+from vla.training.stage_s2 import WordsStage
+
+RUN_FILE = "run.json"
+VERSION = 1
+
+
+def train(
+    datasets: Sequence[Path], out: Path, recipe: Path | str | None, device: str = "auto", policy: str | None = None
+) -> None:
+    """Train a policy into `out`, going on where an earlier call stopped.
+
+    datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
+    tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint whose weights to start from.
+    Raises UserError for bad input before anything is written.
+    """
+    plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
+    place = _device(device)
+    data = _find(datasets)
+    start = TandemPolicy.from_pretrained(policy) if policy else None
+    _check(plan, data, start)
+    _claim(out, {"version": VERSION, "recipe": plan.to_dict(), "datasets": [str(d.resolve()) for d in datasets]})
+    _Run(plan, data, out, place, start).train()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches)."""
+
+    stills: tuple[Path, ...]
+    episodes: tuple[Path, ...]
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, data: Data, out: Path, device: str, start: TandemPolicy | None) -> None:
+        self.recipe, self.out, self.device = recipe, out, device
+        self.scenes = StillScenes(data.stills[0]) if data.stills else None
+        self.caches = [_open_cache(folder) for folder in data.episodes]
+        self.slow: SlowSystem | None = start.s2 if start else None
+        self.fast: FastSystem | None = start.s1 if start else None
+        self.words: WordsStage | None = None
+        if self.caches:
+            self.spec = one_spec(self.caches)
+            if start:
+                start.check_robot(self.spec)
+            self.examples = Examples(self.caches, start.normalizer if start else fit_normalizer(self.caches))
+        self.console = Console(stderr=True)
+
+    def train(self) -> None:
+        steps = {"words": self._train_words, "s1": self._train_s1, "joint": self._train_joint}
+        for number, stage in enumerate(self.recipe.stages, 1):
+            folder = self.out / f"{number}-{stage.stage}"
+            self.console.print(f"stage {number} of {len(self.recipe.stages)}: {stage.stage}", highlight=False)
+            steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
+            if self.fast is not None and self.caches:
+                self._policy().save_pretrained(self.out / "policy")
+
+    # Each stage hands its averaged weights on in self.slow and self.fast; a finished one only loads them.
+
+    def _train_words(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
+        fit(self._words_stage(stage), loop, folder)
+
+    def _train_s1(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
+        assert self.slow is not None
+        slow = self.slow.to(self.device).eval().requires_grad_(False)
+        latents = self.out / "latents"
+        thoughts = CachedThoughts([compute_latents(slow, cache, latents, stage.s1.stride) for cache in self.caches])
+        policy = self._policy()
+        fit(FastStage(policy.s1, self.examples, thoughts, stage.s1, self.recipe.seed, policy), loop, folder)
+
+    def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
+        words = self._words_stage(stage) if self.words is None else self.words
+        words.model.requires_grad_(True)
+        policy = self._policy()
+        fit(JointStage(policy, self.examples, words, stage.joint, self.recipe.seed), loop, folder)
+
+    def _words_stage(self, stage: StageRecipe) -> WordsStage:
+        assert self.scenes is not None
+        config = replace(stage.words, seed=self.recipe.seed)
+        self.words = WordsStage(self.scenes, config, self.caches, self.slow, self.recipe.slow, self.recipe.shape)
+        self.slow = self.words.model.s2
+        return self.words
+
+    def _policy(self) -> TandemPolicy:
+        """Both halves as they are now; a new S1 if there is none yet."""
+        assert self.slow is not None
+        if self.fast is None:
+            torch.manual_seed(self.recipe.seed)
+            sizes = self.spec.state_size, self.spec.action_size
+            self.fast = FastSystem(self.recipe.fast, *sizes, self.slow.latent_shape)
+        config = TandemConfig(fast=self.fast.config, replan_steps=self.recipe.replan_steps)
+        return TandemPolicy(self.spec, self.slow, self.fast, self.examples.normalizer, config).to(self.device)
+
+
+def _find(datasets: Sequence[Path]) -> Data:
+    """What the folders hold; UserError names one that holds nothing to train on."""
+    stills, episodes = [], []
+    for folder in datasets:
+        is_dataset = (folder / "meta" / "info.json").is_file()
+        if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
+            episodes.append(folder)
+        elif (folder / "words.jsonl").is_file():
+            stills.append(folder)
+        else:
+            raise UserError(f"dataset {folder}: neither a LeRobot v3 dataset nor still scenes; make one with vla collect")
+    return Data(tuple(stills), tuple(episodes))
+
+
+def _open_cache(folder: Path) -> FrameCache:
+    is_dataset = (folder / "meta" / "info.json").is_file()
+    return build_cache(folder) if is_dataset else FrameCache.open(folder)
+
+
+def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
+    """UserError if the recipe asks for what the data cannot give."""
+    kinds = [stage.stage for stage in recipe.stages]
+    for kind in kinds:
+        if kind != "s1" and not data.stills:
+            raise UserError(f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N")
+        if kind != "words" and not data.episodes:
+            raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
+    if len(data.stills) > 1:
+        raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
+    if start is None and kinds[0] != "words":
+        raise UserError(f"train: the recipe begins with {kinds[0]}, which needs an S2; give --policy, or begin with words")
+    if start is not None and start.config.fast != recipe.fast:
+        raise UserError("train: the recipe's fast differs from the S1 of --policy; make them agree, or leave --policy out")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name}: this machine's PyTorch sees no CUDA device; use --device cpu")
+    return name
+
+
+def _claim(out: Path, run: dict[str, Any]) -> None:
+    """Make `out` this run's folder; UserError if it is something else's."""
+    path = out / RUN_FILE
+    try:
+        if path.is_file():
+            known = json.loads(path.read_text())
+            differing = next((key for key in run if known.get(key) != run[key]), None)
+            if differing:
+                raise UserError(f"{out} holds a run with another {differing.rstrip('s')}; choose another --out")
+            return
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} holds something that is no training run; choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"training output {out}: {error}") from None

@@ -1,0 +1,97 @@
+"""Stage three: a short joint finish. S2 looks at the frame of some time ago, S1 acts now, and words keep S2 honest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vla.tandem import TandemPolicy
+from vla.training.delays import draw_ages
+from vla.training.examples import Examples
+from vla.training.stage_s1 import FastStage, FastStageConfig, fast_batch, fast_loss
+from vla.training.stage_s2 import WordsStage
+from vla.training.still_batches import jitter
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """words: weight of S2's own losses. insulate: actions do not teach S2."""
+
+    words: float = 0.5
+    insulate: bool = False
+    s1: FastStageConfig = field(default_factory=lambda: FastStageConfig(batch=48))
+
+
+class JointModel(nn.Module):
+    """S1, and S2 with its training-only heads."""
+
+    def __init__(self, fast: nn.Module, words: nn.Module) -> None:
+        super().__init__()
+        self.fast = fast
+        self.words = words
+
+
+class JointStage:
+    """A Stage of `vla.training.loop`. policy: the two halves to train; written to `<out>/policy` at checkpoints."""
+
+    def __init__(
+        self, policy: TandemPolicy, examples: Examples, words: WordsStage, config: JointConfig, seed: int = 0
+    ) -> None:
+        if words.model.s2 is not policy.s2:
+            raise ValueError("the words stage and the policy must share one S2")
+        self.policy = policy
+        self.examples = examples
+        self.words = words
+        self.config = config
+        self.seed = seed
+        self.model = JointModel(policy.s1, words.model)
+
+    def batch(self, step: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, step, 1))
+        config = self.config.s1
+        frames = rng.choice(self.examples.trained, config.batch)
+        sources, ages = self.examples.look_back(frames, draw_ages(rng, len(frames), config.delays), stride=1)
+        views = [self.examples.images(sources, camera) for camera in self.policy.s2.config.cameras]
+        return {
+            "fast": fast_batch(self.examples, self.policy.s1, frames, ages, config, rng),
+            "seen": jitter(torch.stack(views, dim=1), rng),
+            "prompts": self.examples.prompts(frames),
+            "words": self.words.batch(step),
+        }
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+        latents = self.policy.s2(batch["seen"], batch["prompts"]).latents
+        acting = fast_loss(self.policy.s1, batch["fast"], latents.detach() if self.config.insulate else latents)
+        words, parts = self.words.loss(batch["words"])
+        total = acting + self.config.words * words
+        return total, {"actions": acting.detach(), "s2": words.detach(), **parts}
+
+    def save(self, out: Path) -> None:
+        self.policy.save_pretrained(out / "policy")
+
+    def evaluate(self) -> dict[str, float]:
+        """S1's held-out errors with S2's thoughts as they are now, and S2's own results."""
+        thoughts = LiveThoughts(self.policy, self.examples)
+        fast = FastStage(self.policy.s1, self.examples, thoughts, self.config.s1, self.seed)
+        return fast.evaluate() | self.words.evaluate()
+
+
+class LiveThoughts:
+    """S2 as it is now, asked anew."""
+
+    stride = 1
+
+    def __init__(self, policy: TandemPolicy, examples: Examples) -> None:
+        self.policy = policy
+        self.examples = examples
+
+    def at(self, frames: Int[np.ndarray, " n"]) -> Float[Tensor, "n K D"]:
+        s2 = self.policy.s2
+        views = [self.examples.images(frames, camera) for camera in s2.config.cameras]
+        return s2(torch.stack(views, dim=1), self.examples.prompts(frames)).latents

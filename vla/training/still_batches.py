@@ -1,0 +1,124 @@
+"""Batches for S2: questions about still scenes and about frames of episodes, with the labels that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla.data.stills import StillScenes
+from vla.s2.tokenizer import place_words
+
+KIND_WEIGHTS = {
+    "instruction": 0.5,
+    "pointing": 0.15,
+    "attribute": 0.08,
+    "existence": 0.09,
+    "count": 0.08,
+    "relation": 0.1,
+}
+"""How often a question of each kind is asked of a scene; captions, which are long, have a share of their own."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Some images and what is asked about them: question i is about image i // (questions / images).
+
+    images: uint8 (B, V, H, W, 3). target, goal: (Q, 2), (u, v) in [0, 1], NaN if unknown. family: (Q,), -1 if none.
+    cells: int64 (B, G, G), objects: float32 (B, C, 3) present, u, v; None where there are no such labels.
+    """
+
+    images: Tensor
+    prompts: list[str]
+    answers: list[str]
+    target: Tensor
+    goal: Tensor
+    family: Tensor
+    cells: Tensor | None = None
+    objects: Tensor | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def scene_questions(
+    scenes: StillScenes, indices: Sequence[int] | NDArray[np.integer], asked: Sequence[Sequence[dict[str, Any]]]
+) -> Questions:
+    """The questions `asked` about scenes `indices`, the same number about each."""
+    rows = np.asarray(indices)
+    flat = [question for questions in asked for question in questions]
+    nowhere = (np.nan, np.nan)
+    return Questions(
+        images=torch.from_numpy(np.stack([scenes.front[i] for i in rows])[:, None]),
+        prompts=[q["prompt"] for q in flat],
+        answers=[q["answer"] for q in flat],
+        target=torch.tensor([q["target"] or nowhere for q in flat], dtype=torch.float32),
+        goal=torch.tensor([q["goal"] or nowhere for q in flat], dtype=torch.float32),
+        family=torch.tensor([q["family"] for q in flat]),
+        cells=torch.from_numpy(np.stack([scenes.cells[i] for i in rows]).astype(np.int64)),
+        objects=torch.from_numpy(np.stack([scenes.objects[i] for i in rows])),
+    )
+
+
+def ask(questions: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """`count` questions of one scene, kinds by KIND_WEIGHTS, none twice unless there are too few."""
+    short = [question for question in questions if question["kind"] in KIND_WEIGHTS]
+    kinds = [question["kind"] for question in short]
+    weights = np.array([KIND_WEIGHTS[kind] / kinds.count(kind) for kind in kinds])
+    again = len(short) < count
+    return [short[i] for i in rng.choice(len(short), count, replace=again, p=weights / weights.sum())]
+
+
+def caption(questions: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """One caption of a scene."""
+    captions = [question for question in questions if question["kind"] == "caption"]
+    return [captions[rng.integers(len(captions))]]
+
+
+def frame_questions(caches: Sequence[Any], frames: Sequence[tuple[int, int]]) -> Questions:
+    """The task of frames (cache, row) as prompts; subtask, place and progress as answers.
+
+    caches: opened `vla.data.cache.FrameCache`s with a camera "front".
+    """
+    images, prompts, answers, targets, goals = [], [], [], [], []
+    for which, row in frames:
+        cache = caches[which]
+        episode = cache.meta["episodes"][int(cache.episode[row])]
+        within = row - episode["start"]
+        subtasks = episode.get("subtasks") or []
+        words = [text for start, stop, text in subtasks if start <= within < stop] or [episode["task"]]
+        target = np.asarray(cache.target_pixel[row])
+        place = f" {place_words(*target)}" if np.isfinite(target).all() else ""
+        progress = float(cache.progress[row])
+        percent = f" {round(100 * min(max(progress, 0.0), 1.0))} percent" if np.isfinite(progress) else ""
+        images.append(cache.front[row])
+        prompts.append(episode["task"])
+        answers.append(f"{words[0]}{place}{percent}")
+        targets.append(target)
+        goals.append(np.asarray(cache.goal_pixel[row]))
+    return Questions(
+        images=torch.from_numpy(np.stack(images)[:, None]),
+        prompts=prompts,
+        answers=answers,
+        target=torch.from_numpy(np.stack(targets).astype(np.float32)),
+        goal=torch.from_numpy(np.stack(goals).astype(np.float32)),
+        family=torch.full((len(frames),), -1),
+    )
+
+
+def jitter(images: UInt8[Tensor, "B V H W 3"], rng: np.random.Generator) -> UInt8[Tensor, "B V H W 3"]:
+    """Brightness, contrast, a slight tint and sensor noise, another for every image. No flip: left would be right."""
+    shape = (images.shape[0], 1, 1, 1, 1)
+    contrast = torch.from_numpy(rng.uniform(0.8, 1.2, shape).astype(np.float32))
+    brightness = torch.from_numpy(rng.uniform(-20, 20, shape).astype(np.float32))
+    tint = torch.from_numpy(rng.uniform(0.92, 1.08, (*shape[:-1], 3)).astype(np.float32))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    noise = torch.randn(images.shape, generator=generator) * float(rng.uniform(0, 5))
+    pixels = (images.float() - 128) * contrast + 128 + brightness
+    return (pixels * tint + noise).clamp(0, 255).to(torch.uint8)
