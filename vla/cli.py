@@ -73,7 +73,7 @@ def _add_collect(commands: Any) -> None:
 
 def _collect(args: argparse.Namespace) -> None:
     if args.episodes + args.stills == 0:
-        raise UserError("collect: nothing to do; give --episodes N, --stills N or both")
+        raise UserError("collect: nothing to do; give --episodes N or --stills N")
     assets.check_folder_writable(args.out)
     policy = str(assets.find("policy", args.policy)) if args.policy else None
     from vla.data.collect import collect
@@ -144,6 +144,7 @@ def _eval(args: argparse.Namespace) -> None:
         s2_delay=args.s2_delay,
         s2_period=args.s2_period,
         s1_delay=args.s1_delay,
+        report=args.report,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
     if args.json:

@@ -7,7 +7,6 @@ right are as seen in that image. A place in words is `<locUU><locVV>`: u and v i
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
@@ -132,12 +131,10 @@ def _listed(items: Sequence[str]) -> str:
 def _instructions(view: _View, instructions: Sequence[Instruction], families: Sequence[str]) -> list[Question]:
     """Four to six, every family as often as the next, then every target, then every goal and phrasing."""
     hidden = {t.name for t in view.hidden}
-    tree: dict[str, dict[str, dict[str, list[Instruction]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    tree: dict[str, dict[str, dict[str, list[Instruction]]]] = {}
     for item in instructions:
         if item.split == "train" and item.target not in hidden and item.goal not in hidden:
-            tree[item.family][item.target][item.goal].append(item)
+            tree.setdefault(item.family, {}).setdefault(item.target, {}).setdefault(item.goal, []).append(item)
     if not tree:
         return []
     order = view.random.sample(sorted(tree), len(tree))

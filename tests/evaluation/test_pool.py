@@ -11,13 +11,13 @@ import pytest
 from vla.errors import UserError
 from vla.evaluation.describe import describe
 from vla.evaluation.evaluate import EvalOptions, evaluate
-from vla.evaluation.player import Setup
 from vla.evaluation.pool import Job, play_all
+from vla.evaluation.setup import Setup
 
 TWO_WORKERS = """
 import sys
-from vla.evaluation.player import Setup
 from vla.evaluation.pool import Job, play_all
+from vla.evaluation.setup import Setup
 play = play_all(Setup(sys.argv[1], "tabletop"), [Job(i, i) for i in range(100)], workers=2)
 for result in play:
     print(result.index, flush=True)
@@ -61,7 +61,7 @@ def test_an_interrupted_evaluation_leaves_no_process_behind(untrained):
     workers = children(parent.pid)
     assert len(workers) == 2
     parent.send_signal(signal.SIGINT)
-    parent.wait(timeout=20)
+    parent.wait(timeout=120)
     deadline = time.monotonic() + 10
     while any(os.path.exists(f"/proc/{worker}") for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.05)

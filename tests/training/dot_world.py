@@ -28,7 +28,7 @@ def write_episodes(folder: Path, episodes: int = 40, length: int = 12, seed: int
     for index in range(episodes):
         squares = np.stack([[rng.uniform(0.1, 0.4), y] for y in rng.uniform(0.1, 0.9, 2)])
         squares[1, 0] += 0.5
-        wanted, position = index % 2, rng.uniform(0, 1, 2)
+        wanted, position = int(rng.integers(2)), rng.uniform(0, 1, 2)
         for _ in range(length):
             step = np.clip(squares[wanted] - position, -0.08, 0.08)
             closed = np.abs(squares[wanted] - position).max() < 0.02

@@ -1,19 +1,22 @@
 """The words stage: what it asks, what it holds out, and that it learns; on a tiny set of coloured squares."""
 
 import json
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from vla import assets
+from vla.data.cache import VERSION, FrameCache
 from vla.data.stills import StillScenes
 from vla.s2.small import SmallShape
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.s2.tokenizer import place_words
 from vla.training.loop import LoopConfig, fit
 from vla.training.stage_s2 import WordsConfig, WordsStage
+from vla.training.still_batches import ask_long, ask_short, frame_questions
 
 COLOURS = {"red cube": (220, 30, 30), "blue cube": (30, 30, 220)}
 SHAPE = SmallShape(image_size=32, channels=(16, 16, 32, 32), width=32, layers=1, heads=2, mlp=48)
@@ -58,23 +61,38 @@ def scenes(tmp_path):
     return write_scenes(tmp_path / "stills")
 
 
-def cache(count: int = 40) -> SimpleNamespace:
-    """What `vla.data.cache.FrameCache` shows of two dozen two-frame episodes; half of them know no pixels."""
+def write_cache(folder: Path, count: int = 40) -> FrameCache:
+    """Twenty episodes of two frames; every second frame knows no pixels."""
     rng = np.random.default_rng(1)
     pixels = np.full((count, 2), 0.25, np.float32)
     pixels[::2] = np.nan
+    arrays = {
+        "front": rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+        "state": np.zeros((count, 3), np.float32),
+        "action": np.zeros((count, 2), np.float32),
+        "episode": np.arange(count, dtype=np.int32) // 2,
+        "progress": np.linspace(0, 1, count, dtype=np.float32),
+        "target_pixel": pixels,
+        "goal_pixel": pixels,
+    }
     episodes = [
         {"start": start, "stop": start + 2, "task": "push it", "subtasks": [[0, 1, "reach"], [1, 2, "push on"]]}
         for start in range(0, count, 2)
     ]
-    return SimpleNamespace(
-        front=rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
-        episode=np.arange(count, dtype=np.int32) // 2,
-        progress=np.linspace(0, 1, count, dtype=np.float32),
-        target_pixel=pixels,
-        goal_pixel=pixels,
-        meta={"episodes": episodes},
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "meta.json").write_text(
+        json.dumps({"version": VERSION, "fps": 20, "cameras": ["front"], "episodes": episodes})
     )
+    (folder / "stats.json").write_text("{}")
+    shutil.copy(assets.find("robot", "tabletop"), folder / "robot_spec.yaml")
+    return FrameCache.open(folder)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return write_cache(tmp_path / "cache")
 
 
 def build(scenes: StillScenes, **kwargs) -> WordsStage:
@@ -100,10 +118,8 @@ def test_the_last_tenth_of_few_scenes_is_held_out(scenes):
     assert build(scenes).trained_scenes == 36
 
 
-def test_frames_are_answered_with_subtask_place_and_progress(scenes):
-    from vla.training.still_batches import frame_questions
-
-    asked = frame_questions([cache()], [(0, 0), (0, 3), (0, 39)])
+def test_frames_are_answered_with_subtask_place_and_progress(cache):
+    asked = frame_questions([cache], [(0, 0), (0, 3), (0, 39)])
     assert asked.prompts == ["push it"] * 3
     assert asked.answers == [
         "reach 0 percent",
@@ -113,22 +129,22 @@ def test_frames_are_answered_with_subtask_place_and_progress(scenes):
     assert asked.target[0].isnan().all() and asked.target[1].tolist() == [0.25, 0.25]
 
 
-def test_every_twentieth_episode_is_held_out(scenes):
-    stage = build(scenes, caches=[cache()])
+def test_every_twentieth_episode_is_held_out(scenes, cache):
+    stage = build(scenes, caches=[cache])
     assert stage.held_out_frames[0].tolist() == [38, 39]
     assert 38 not in stage.frames[0] and len(stage.frames[0]) == 38
 
 
-def test_it_trains_on_scenes_and_frames_and_leaves_an_s2_that_loads(scenes, tmp_path):
+def test_it_trains_on_scenes_and_frames_and_leaves_an_s2_that_loads(scenes, cache, tmp_path):
     stage = WordsStage(
         scenes,
         WordsConfig(images=8, questions=3, captions=2, frames=4),
-        caches=[cache()],
+        caches=[cache],
         slow=SlowConfig(queries=2),
         shape=SHAPE,
     )
     out = tmp_path / "run"
-    fit(stage, LoopConfig(steps=40, lr=5e-3, warmup=5, log_every=5, eval_every=40), out)
+    fit(stage, LoopConfig(steps=30, lr=5e-3, warmup=5, log_every=5, eval_every=30), out)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     train = [line for line in log if line["kind"] == "train"]
     assert train[-1]["loss"] < 0.7 * train[0]["loss"]
@@ -142,3 +158,15 @@ def test_it_trains_on_scenes_and_frames_and_leaves_an_s2_that_loads(scenes, tmp_
     stage.model.eval()
     expected = stage.model.s2(images, ["push the red cube"] * 2).latents
     torch.testing.assert_close(s2(images, ["push the red cube"] * 2).latents, expected, atol=1e-5, rtol=0)
+
+
+def test_long_answers_are_asked_apart():
+    """One caption among short answers would pad all of them to its length."""
+    questions = [
+        {"kind": "instruction", "answer": "the red cube <loc01><loc02>"},
+        {"kind": "relation", "answer": "a red cube, a blue ball and a green ball"},
+        {"kind": "caption", "answer": "a red cube"},
+    ]
+    rng = np.random.default_rng(0)
+    assert {q["kind"] for q in ask_short(questions, 8, rng)} == {"instruction"}
+    assert {ask_long(questions, rng)[0]["kind"] for _ in range(20)} == {"relation", "caption"}

@@ -6,6 +6,7 @@ actions, and which frames make up which episode. Opening a cache needs numpy alo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -162,7 +163,8 @@ def _source(root: Path) -> dict[str, Any]:
         counts = {key: info[key] for key in ("total_episodes", "total_frames", "fps")}
     except (ValueError, KeyError) as error:
         raise UserError(f"dataset {root}: meta/info.json is damaged ({error})") from None
-    return {"dataset": root.name, **counts, "written": info_file.stat().st_mtime_ns}
+    files = (file for file in (info_file, root / "meta" / "stats.json") if file.is_file())
+    return {**counts, "sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
 
 
 def _build(root: Path, spec: RobotSpec, source: dict[str, Any], partial: Path) -> None:

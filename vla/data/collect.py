@@ -24,8 +24,8 @@ from vla.errors import UserError
 from vla.robots.gym_sim import check_rendering, find_environment
 from vla.spec import RobotSpec
 
-BLOCK = 50
-"""Attempts per part at most: half a minute of work, which is what an interruption can cost."""
+BLOCK = 25
+"""Attempts per part at most: some ten seconds of work, which is what an interruption can cost."""
 RECORD = Path("meta/collect.json")
 KEPT = "kept.txt"
 """In each part: how many of its attempts are in it."""
@@ -90,6 +90,8 @@ def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, worker
         record = wanted | {"attempts": attempts, "rejected": attempts - episodes}
         (joined / RECORD).write_text(json.dumps(record, indent=2))
         staging.finish(joined)
+    if settings.policy:
+        return "failures are kept, see next.success"
     return f"{attempts} attempts, {attempts - episodes} failed and left out"
 
 

@@ -1,5 +1,6 @@
 """What a person at a terminal sees of an evaluation: a progress bar on stderr, a table on stdout."""
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,7 @@ def progress_bar(what: str, episodes: int, lines: bool = False) -> Iterator[Show
 
 def episode_line(result: EpisodeResult) -> str:
     """Index, instruction, what S2 says, success and steps, with rich markup."""
-    said = f"“{plain_words(result.words)}”" if result.words else "-"
+    said = f"“{textwrap.shorten(plain_words(result.words), 40, placeholder='…')}”" if result.words else "-"
     outcome = "[green]success[/green]" if result.success else "[red]failure[/red]"
     return f"{result.index + 1:>3}  {result.instruction:<54} S2: {said:<24} {outcome}  {result.steps:>3} steps"
 

@@ -13,9 +13,9 @@ from vla.errors import UserError
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import Play
 from vla.evaluation.evaluate import WORDS_EVERY_S, EvalOptions, make_document
-from vla.evaluation.player import Setup, media_path
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.report import write_report
+from vla.evaluation.setup import Setup, media_path
 from vla.evaluation.video import join_videos
 from vla.runtime.loop import Policy
 

@@ -13,10 +13,10 @@ from vla import assets
 from vla.errors import UserError
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import EpisodeResult, Play
-from vla.evaluation.player import Setup
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.report import write_report
+from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles, success_summary
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing

@@ -1,52 +1,21 @@
 """A policy in an environment, ready to play one episode after the other and to record those worth showing."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
-
 from vla import assets
-from vla.evaluation.episode import EpisodeResult, Play, play_episode, warm_up
+from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
+from vla.evaluation.setup import Setup, media_path
 from vla.robots.gym_sim import make_robot
-from vla.runtime.loop import Policy, Timing
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything a worker process needs to know; plain values, so that it travels as JSON.
-
-    media: folder for pictures, None records nothing. videos: so many first episodes are filmed; sheets: so many
-    first episodes, and every failure, leave a contact sheet.
-    """
-
-    policy: str
-    env: str
-    task: str = "all"
-    split: str = "all"
-    play: Play = field(default_factory=Play)
-    media: str | None = None
-    videos: int = 0
-    sheets: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Setup":
-        play = dict(data["play"])
-        return cls(**{**data, "play": Play(**{**play, "timing": Timing(**play["timing"])})})
-
-
-def media_path(media: str | Path, index: int, kind: str) -> Path:
-    """Where episode `index` leaves its "mp4" or its "jpg"."""
-    return Path(media) / f"episode-{index:05d}.{kind}"
+from vla.runtime.loop import Policy
 
 
 def load_policy(name: str) -> Policy:
     """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
     folder = assets.find("policy", name)
+    from transformers.utils import logging
+
     from vla.tandem import TandemPolicy
 
+    logging.disable_progress_bar()  # of loading weights, which takes no time here but writes to every stderr
     return TandemPolicy.from_pretrained(folder)
 
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult
-from vla.evaluation.player import Player, Setup
+from vla.evaluation.setup import Setup
 from vla.runtime.loop import Policy
 
 
@@ -41,6 +41,8 @@ def play_all(setup: Setup, jobs: Sequence[Job], workers: int, policy: Policy | N
 
 def _play_here(setup: Setup, jobs: Sequence[Job], policy: Policy | None) -> Generator[EpisodeResult]:
     import torch
+
+    from vla.evaluation.player import Player
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

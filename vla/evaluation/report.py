@@ -10,7 +10,7 @@ from typing import Any
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.page import page, table
-from vla.evaluation.player import media_path
+from vla.evaluation.setup import media_path
 from vla.evaluation.words import plain_words
 
 SPLIT_NAMES = {

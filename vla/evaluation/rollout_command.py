@@ -9,8 +9,8 @@ from vla import assets
 from vla.evaluation.console import episode_line
 from vla.evaluation.episode import EpisodeResult, Play
 from vla.evaluation.evaluate import WORDS_EVERY_S, check_counts
-from vla.evaluation.player import Setup, media_path
 from vla.evaluation.pool import Job, play_all
+from vla.evaluation.setup import Setup, media_path
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 

@@ -23,7 +23,8 @@ def main() -> None:
     import torch
 
     from vla.errors import UserError
-    from vla.evaluation.player import Player, Setup
+    from vla.evaluation.player import Player
+    from vla.evaluation.setup import Setup
 
     torch.set_num_threads(1)
     try:

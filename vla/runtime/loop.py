@@ -1,10 +1,12 @@
 """The control loop: a robot, a policy's two halves, and simulated time charging each half its latency."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,10 @@ from vla.runtime.mailbox import Mailbox
 from vla.runtime.s2_worker import Images, SlowWorker, Thinker
 from vla.runtime.stitcher import Action, Chunk, Stitcher
 from vla.runtime.telemetry import StepView, Trace
-from vla.s2.thought import Thought
 from vla.spec import RobotSpec
+
+if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
+    from vla.s2.thought import Thought
 
 
 class Policy(Thinker, Protocol):

@@ -1,8 +1,12 @@
 """One slot between S2 and S1: the newest thought wins."""
 
-from threading import Lock
+from __future__ import annotations
 
-from vla.s2.thought import Thought
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
+    from vla.s2.thought import Thought
 
 
 class Mailbox:

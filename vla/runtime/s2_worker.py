@@ -1,9 +1,11 @@
 """S2 on simulated time: it looks now, and what it thought arrives when its latency has passed."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from vla.runtime.clock import reached
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.telemetry import Trace, Words
-from vla.s2.thought import Thought
+
+if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
+    from vla.s2.thought import Thought
 
 Images = Mapping[str, NDArray[np.uint8]]
 

@@ -1,13 +1,18 @@
 """What one episode of the control loop measured."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla.robots.base import Observation
-from vla.s2.thought import Thought
+
+if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
+    from vla.s2.thought import Thought
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache, PreTrainedModel
 
 from vla.errors import UserError
+from vla.s2 import tower  # noqa: F401  makes the Auto classes know the small S2's tower
 from vla.s2.tokenizer import decode
 
 CONFIG_FILE = "slow_system.json"

@@ -106,7 +106,6 @@ class ConvTowerModel(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=tokens, hidden_states=(*maps[:-1], tokens))
 
 
-def register() -> None:
-    """Make the Auto classes know the tower. Safe to call twice."""
-    AutoConfig.register(ConvTowerConfig.model_type, ConvTowerConfig, exist_ok=True)
-    AutoModel.register(ConvTowerConfig, ConvTowerModel, exist_ok=True)
+# From here on the Auto classes of `transformers` load a saved small S2 like any other model.
+AutoConfig.register(ConvTowerConfig.model_type, ConvTowerConfig, exist_ok=True)
+AutoModel.register(ConvTowerConfig, ConvTowerModel, exist_ok=True)

@@ -44,7 +44,8 @@ class Stage(Protocol):
     evaluate: named held-out results, called with the averaged weights in place.
     """
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def batch(self, step: int) -> Any: ...
 

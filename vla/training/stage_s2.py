@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vla.data.cache import FrameCache
 from vla.data.stills import StillScenes
 from vla.s2.labels import LabelConfig, LabelHeads
 from vla.s2.small import SmallShape, small_slow_system
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.s2.tokenizer import places_in
-from vla.training.still_batches import Questions, ask, caption, frame_questions, jitter, scene_questions
+from vla.training.still_batches import Questions, ask_long, ask_short, frame_questions, jitter, scene_questions
 
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """images, questions: scenes a step and questions about each. captions, frames: further images a step.
+    """images, questions: scenes a step and questions about each. captions, frames: further images a step, asked
+    for what takes many words, and frames of episodes.
 
     held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it).
     Weights of the losses follow; the word loss of the scenes has weight 1.
@@ -63,14 +65,14 @@ class WordsStage:
         self,
         scenes: StillScenes,
         config: WordsConfig | None = None,
-        caches: Sequence[Any] = (),
+        caches: Sequence[FrameCache] = (),
         s2: SlowSystem | None = None,
         slow: SlowConfig | None = None,
         shape: SmallShape | None = None,
     ) -> None:
         self.scenes = scenes
         self.config = config = config or WordsConfig()
-        self.caches = list(caches)
+        self.caches = list(caches) if config.frames else []
         torch.manual_seed(config.seed)
         s2 = s2 or small_slow_system(sentences(scenes, self.caches), slow, shape)
         vision = s2.model.config.vision_config
@@ -127,10 +129,12 @@ class WordsStage:
         return losses
 
     def _asked(self, scenes: np.ndarray, rng: np.random.Generator, count: int) -> Questions:
-        return scene_questions(self.scenes, scenes, [ask(self.scenes.questions(int(i)), count, rng) for i in scenes])
+        return scene_questions(
+            self.scenes, scenes, [ask_short(self.scenes.questions(int(i)), count, rng) for i in scenes]
+        )
 
     def _captioned(self, scenes: np.ndarray, rng: np.random.Generator) -> Questions:
-        return scene_questions(self.scenes, scenes, [caption(self.scenes.questions(int(i)), rng) for i in scenes])
+        return scene_questions(self.scenes, scenes, [ask_long(self.scenes.questions(int(i)), rng) for i in scenes])
 
     @staticmethod
     def _draw_frames(frames: list[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -229,16 +233,16 @@ class WordsStage:
         return of_kind[rng.integers(len(of_kind))] if of_kind else None
 
 
-def sentences(scenes: StillScenes, caches: Sequence[Any], count: int = 3000) -> list[str]:
+def sentences(scenes: StillScenes, caches: Sequence[FrameCache], count: int = 3000) -> list[str]:
     """Sentences of the data for the tokenizer: those of `count` scenes, evenly spread, and of all episodes."""
     found: dict[str, None] = {"percent": None}
     for index in np.linspace(0, len(scenes) - 1, min(count, len(scenes))).astype(int):
         for question in scenes.questions(int(index)):
             found[question["prompt"]] = found[question["answer"]] = None
     for cache in caches:
-        for episode in cache.meta["episodes"]:
-            found[episode["task"]] = None
-            found |= {text: None for _, _, text in episode.get("subtasks") or []}
+        for episode in cache.episodes:
+            found[episode.task] = None
+            found |= {text: None for _, _, text in episode.subtasks}
     return list(found)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vla.data.cache import FrameCache
 from vla.data.stills import StillScenes
 from vla.s2.tokenizer import place_words
 
@@ -23,7 +24,10 @@ KIND_WEIGHTS = {
     "count": 0.08,
     "relation": 0.1,
 }
-"""How often a question of each kind is asked of a scene; captions, which are long, have a share of their own."""
+"""How often a short question of each kind is asked of a scene."""
+
+LONG_ANSWER = 5
+"""Words from which an answer is long. Long ones are asked apart: they would pad all others to their length."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +70,42 @@ def scene_questions(
     )
 
 
-def ask(questions: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """`count` questions of one scene, kinds by KIND_WEIGHTS, none twice unless there are too few."""
-    short = [question for question in questions if question["kind"] in KIND_WEIGHTS]
+def ask_short(questions: list[dict[str, Any]], count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """`count` short questions of one scene, kinds by KIND_WEIGHTS, none twice unless there are too few."""
+    short = [q for q in questions if q["kind"] in KIND_WEIGHTS and not _is_long(q)]
     kinds = [question["kind"] for question in short]
     weights = np.array([KIND_WEIGHTS[kind] / kinds.count(kind) for kind in kinds])
     again = len(short) < count
     return [short[i] for i in rng.choice(len(short), count, replace=again, p=weights / weights.sum())]
 
 
-def caption(questions: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """One caption of a scene."""
-    captions = [question for question in questions if question["kind"] == "caption"]
-    return [captions[rng.integers(len(captions))]]
+def ask_long(questions: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """One question of a scene with a long answer: a caption, or all that is to one side."""
+    long = [question for question in questions if question["kind"] == "caption" or _is_long(question)]
+    return [long[rng.integers(len(long))]]
 
 
-def frame_questions(caches: Sequence[Any], frames: Sequence[tuple[int, int]]) -> Questions:
+def _is_long(question: dict[str, Any]) -> bool:
+    return len(question["answer"].split()) >= LONG_ANSWER
+
+
+def frame_questions(caches: Sequence[FrameCache], frames: Sequence[tuple[int, int]]) -> Questions:
     """The task of frames (cache, row) as prompts; subtask, place and progress as answers.
 
-    caches: opened `vla.data.cache.FrameCache`s with a camera "front".
+    The caches must have a camera "front".
     """
     images, prompts, answers, targets, goals = [], [], [], [], []
     for which, row in frames:
         cache = caches[which]
-        episode = cache.meta["episodes"][int(cache.episode[row])]
-        within = row - episode["start"]
-        subtasks = episode.get("subtasks") or []
-        words = [text for start, stop, text in subtasks if start <= within < stop] or [episode["task"]]
+        episode = cache.episodes[int(cache.episode[row])]
+        within = row - episode.start
+        words = [text for start, stop, text in episode.subtasks if start <= within < stop] or [episode.task]
         target = np.asarray(cache.target_pixel[row])
         place = f" {place_words(*target)}" if np.isfinite(target).all() else ""
         progress = float(cache.progress[row])
         percent = f" {round(100 * min(max(progress, 0.0), 1.0))} percent" if np.isfinite(progress) else ""
         images.append(cache.front[row])
-        prompts.append(episode["task"])
+        prompts.append(episode.task)
         answers.append(f"{words[0]}{place}{percent}")
         targets.append(target)
         goals.append(np.asarray(cache.goal_pixel[row]))
