@@ -140,7 +140,7 @@ class TandemPolicy:
     def _image(self, images: Images, camera: str) -> UInt8[torch.Tensor, "1 H W 3"]:
         if camera not in images:
             raise UserError(f"this policy looks through camera {camera}, the observation has {', '.join(images)}")
-        return torch.from_numpy(np.ascontiguousarray(images[camera]))[None].to(self.device)
+        return torch.tensor(images[camera], dtype=torch.uint8)[None].to(self.device)
 
     # --- on disk -------------------------------------------------------------------------------------------------
 

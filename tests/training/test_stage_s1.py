@@ -20,9 +20,11 @@ from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
 from vla.training.stage_s1 import FastStage, FastStageConfig
 
-FAST = FastConfig(image_size=(32, 32), channels=(8, 16, 16), horizon=4, width=32, layers=1, heads=2, mlp=48)
-DELAYS = DelayConfig(max_age=0.4, max_prefix=2)
-CONFIG = FastStageConfig(batch=32, held_out=24, delays=DELAYS, augment=AugmentConfig(shift=0))
+FAST = FastConfig(
+    image_size=(32, 32), channels=(8, 16, 16), horizon=4, width=32, layers=1, heads=2, mlp=48, summary=True
+)
+DELAYS = DelayConfig(max_age=0.4, max_prefix=2, no_prefix=0.8)
+CONFIG = FastStageConfig(batch=32, held_out=180, delays=DELAYS, augment=AugmentConfig(shift=0))
 SHAPE = SmallShape(image_size=32, channels=(16, 16, 32, 32), width=32, layers=1, heads=2, mlp=48)
 
 
@@ -41,7 +43,7 @@ class KnownTargets:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> FrameCache:
-    return write_episodes(tmp_path_factory.mktemp("dots") / "cache")
+    return write_episodes(tmp_path_factory.mktemp("dots") / "cache", episodes=300)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,9 @@ def test_chunks_end_with_the_episode_and_hold_beyond_it(cache: FrameCache, examp
 
 
 def test_whole_episodes_are_held_out(examples: Examples) -> None:
-    assert sorted(set(examples.episode[examples.held_out])) == [19, 39]
-    assert not set(examples.episode[examples.trained]) & {19, 39}
+    held_out = set(examples.episode[examples.held_out])
+    assert held_out == set(range(19, 300, 20))
+    assert not held_out & set(examples.episode[examples.trained])
     assert len(examples.trained) + len(examples.held_out) == len(examples)
 
 
@@ -118,15 +121,16 @@ def test_a_shift_moves_the_image_and_repeats_its_border() -> None:
 @pytest.mark.parametrize("head", ["l1", "flow"])
 def test_s1_learns_to_go_where_the_latents_say(cache, examples, tmp_path, head) -> None:
     stage = stage_for(cache, examples, FastConfig(**{**vars(FAST), "head": head}))
-    fit(stage, LoopConfig(steps=250, lr=4e-3, warmup=20, ema=0.95, bf16=False, eval_every=250), tmp_path)
+    fit(stage, LoopConfig(steps=200, lr=6e-3, warmup=20, ema=0.9, bf16=False, eval_every=200), tmp_path)
     results = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert results["l1_age_0"] < 0.6 * results["l1_age_none"]
+    assert results["l1_age_0"] < 0.7 * results["l1_age_none"]
     assert results["gripper_wrong"] < 0.35
 
 
 def test_latents_are_computed_once_and_go_on_where_they_stopped(cache: FrameCache, tmp_path: Path) -> None:
     slow = small_slow_system(["go to the red square", "go to the blue square"], shape=SHAPE).eval()
     whole = compute_latents(slow, cache, tmp_path, stride=5, batch=16)
+    assert whole.values.shape == (900, *slow.latent_shape)
     frames = np.array([0, 4, 5, 11, 12])
     assert whole.row[frames].tolist() == [0, 0, 1, 2, 3]
     views, prompts = torch.from_numpy(np.array(cache.front[12:13]))[:, None], ["go to the blue square"]
@@ -137,7 +141,7 @@ def test_latents_are_computed_once_and_go_on_where_they_stopped(cache: FrameCach
 
     values = np.array(whole.values)
     note = next(tmp_path.glob("*.json"))
-    note.write_text(json.dumps({"done": 48}))
+    note.write_text(json.dumps({"done": 48}))  # as if it had been stopped there
     stored = np.load(next(tmp_path.glob("*.npy")), mmap_mode="r+")
     stored[48:] = 0
     stored[0] = 7  # done already: not to be computed again

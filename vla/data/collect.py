@@ -24,8 +24,8 @@ from vla.errors import UserError
 from vla.robots.gym_sim import check_rendering, find_environment
 from vla.spec import RobotSpec
 
-BLOCK = 25
-"""Attempts per part at most: some ten seconds of work, which is what an interruption can cost."""
+BLOCK = 100
+"""Attempts per part at most: half a minute of work, which is what an interruption can cost."""
 RECORD = Path("meta/collect.json")
 KEPT = "kept.txt"
 """In each part: how many of its attempts are in it."""

@@ -84,29 +84,31 @@ class Sinusoids(nn.Module):
 
 
 class ThoughtEncoder(nn.Module):
-    """S2's latents and their age to K + 1 tokens.
+    """S2's latents and their age to K + 1 tokens; the last holds the age and, with `summary`, all latents at once.
 
     An age of NaN means that there is no thought yet: learned tokens then stand for the latents and the age. Ages above
     `max_age` seconds count as that, since nothing older was trained on.
     """
 
-    def __init__(self, latent_shape: tuple[int, int], width: int, max_age: float) -> None:
+    def __init__(self, latent_shape: tuple[int, int], width: int, max_age: float, summary: bool) -> None:
         super().__init__()
         count, size = latent_shape
         self.max_age = max_age
         self.norm = nn.LayerNorm(size)
         self.project = nn.Linear(size, width)
-        self.slot = nn.Parameter(torch.randn(count, width) * 0.02)
-        self.none = nn.Parameter(torch.randn(count + 1, width) * 0.02)
+        self.sum_up = nn.Linear(count * size, width) if summary else None
+        self.slot = nn.Parameter(torch.randn(count, width) * 0.1)
+        self.none = nn.Parameter(torch.randn(count + 1, width) * 0.1)
         self.age = nn.Sequential(Sinusoids(16, 0.2, 16.0), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, latents: Float[Tensor, "B K D"], age: Float[Tensor, " B"]) -> Float[Tensor, "B K+1 W"]:
         none = age.isnan().view(-1, 1, 1)
         aged = self.age(age.nan_to_num(0.0).clamp(0, self.max_age)).unsqueeze(1)
         # What stands in the place of a thought that is not there must not matter, not even as NaN.
-        latents = torch.where(none, 0.0, latents)
-        tokens = torch.cat([self.project(self.norm(latents)) + self.slot + aged, aged], dim=1)
-        return torch.where(none, self.none, tokens)
+        latents = self.norm(torch.where(none, 0.0, latents))
+        tokens = self.project(latents) + self.slot
+        last = torch.zeros_like(aged) if self.sum_up is None else self.sum_up(latents.flatten(1)).unsqueeze(1)
+        return torch.where(none, self.none, torch.cat([tokens, last], dim=1) + aged)
 
 
 def _groups(channels: int) -> int:

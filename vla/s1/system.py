@@ -23,7 +23,8 @@ class FastConfig:
     """Shape of S1.
 
     image_size: height and width of every camera in pixels; others are resized to it. horizon: actions in a chunk.
-    max_age: seconds; latents older than this count as this old (no older ones were trained on).
+    max_age: seconds; latents older than this count as this old (no older ones were trained on). summary: add a linear
+    summary of all latents to every action token, beside the tokens the trunk attends to; it then follows them sooner.
     """
 
     cameras: tuple[str, ...] = ("front", "wrist")
@@ -36,6 +37,7 @@ class FastConfig:
     heads: int = 4
     mlp: int = 384
     max_age: float = 2.0
+    summary: bool = False
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -56,7 +58,7 @@ class FastSystem(nn.Module):
             {name: CameraEncoder(config.channels, config.image_size, width) for name in config.cameras}
         )
         self.state = StateEncoder(state_size, width)
-        self.thought = ThoughtEncoder(latent_shape, width, config.max_age)
+        self.thought = ThoughtEncoder(latent_shape, width, config.max_age, config.summary)
         self.trunk = Trunk(config.horizon, width, config.layers, config.heads, config.mlp)
         self.head = HEADS[config.head](action_size, config.horizon, width)
 
@@ -93,9 +95,11 @@ class FastSystem(nn.Module):
     def _decoder(self, images: Images, state: Tensor, latents: Tensor, age: Tensor) -> Decode:
         felt = self.state(state).unsqueeze(1)
         seen = [encoder(self._resized(images[name])) for name, encoder in self.cameras.items()]
-        remembered = self.trunk.remember(torch.cat([*seen, felt, self.thought(latents, age)], dim=1))
-        # The state is also added to every action token: the trunk need not look for it.
-        return lambda tokens: self.trunk(tokens + felt, remembered)
+        thought = self.thought(latents, age)
+        remembered = self.trunk.remember(torch.cat([*seen, felt, thought], dim=1))
+        # Also added to every action token: the trunk need not learn to look for them first.
+        known = felt + thought[:, -1:] if self.config.summary else felt
+        return lambda tokens: self.trunk(tokens + known, remembered)
 
     def _resized(self, images: Tensor) -> Tensor:
         if tuple(images.shape[1:3]) == self.config.image_size:

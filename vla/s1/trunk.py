@@ -18,7 +18,7 @@ class Trunk(nn.Module):
 
     def __init__(self, horizon: int, width: int, layers: int, heads: int, mlp: int) -> None:
         super().__init__()
-        self.position = nn.Parameter(torch.randn(horizon, width) * 0.02)
+        self.position = nn.Parameter(torch.randn(horizon, width) * 0.1)
         self.memory_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp) for _ in range(layers))
 

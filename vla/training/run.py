@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +23,7 @@ from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.s1.system import FastSystem
 from vla.s2.system import SlowSystem
+from vla.strict import parse
 from vla.tandem import TandemConfig, TandemPolicy
 from vla.training.examples import Examples, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
@@ -43,7 +43,7 @@ def train(
     """Train a policy into `out`, going on where an earlier call stopped.
 
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
-    tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint whose weights to start from.
+    tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from.
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
@@ -51,7 +51,7 @@ def train(
     data = _find(datasets)
     start = TandemPolicy.from_pretrained(policy) if policy else None
     _check(plan, data, start)
-    _claim(out, {"version": VERSION, "recipe": plan.to_dict(), "datasets": [str(d.resolve()) for d in datasets]})
+    _claim(out, plan, datasets)
     _Run(plan, data, out, place, start).train()
 
 
@@ -101,7 +101,9 @@ class _Run:
         fit(FastStage(policy.s1, self.examples, thoughts, stage.s1, self.recipe.seed, policy), loop, folder)
 
     def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
-        words = self._words_stage(stage) if self.words is None else self.words
+        # An earlier words stage goes on, with the heads it has trained; else they start anew.
+        words = self.words or self._words_stage(stage)
+        words.config = replace(stage.words, seed=self.recipe.seed)
         words.model.requires_grad_(True)
         policy = self._policy()
         fit(JointStage(policy, self.examples, words, stage.joint, self.recipe.seed), loop, folder)
@@ -134,7 +136,7 @@ def _find(datasets: Sequence[Path]) -> Data:
         elif (folder / "words.jsonl").is_file():
             stills.append(folder)
         else:
-            raise UserError(f"dataset {folder}: neither a LeRobot v3 dataset nor still scenes; make one with vla collect")
+            raise UserError(f"dataset {folder}: neither LeRobot episodes nor still scenes; make some with vla collect")
     return Data(tuple(stills), tuple(episodes))
 
 
@@ -154,9 +156,13 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
     if len(data.stills) > 1:
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
     if start is None and kinds[0] != "words":
-        raise UserError(f"train: the recipe begins with {kinds[0]}, which needs an S2; give --policy, or begin with words")
+        raise UserError(
+            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give --policy"
+        )
     if start is not None and start.config.fast != recipe.fast:
-        raise UserError("train: the recipe's fast differs from the S1 of --policy; make them agree, or leave --policy out")
+        raise UserError(
+            "train: the recipe's fast differs from the S1 of --policy: make them agree, or give no --policy"
+        )
 
 
 def _device(name: str) -> str:
@@ -167,19 +173,26 @@ def _device(name: str) -> str:
     return name
 
 
-def _claim(out: Path, run: dict[str, Any]) -> None:
+def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path]) -> None:
     """Make `out` this run's folder; UserError if it is something else's."""
     path = out / RUN_FILE
+    folders = [str(folder.resolve()) for folder in datasets]
     try:
         if path.is_file():
             known = json.loads(path.read_text())
-            differing = next((key for key in run if known.get(key) != run[key]), None)
+            # Parsed, so that a key the program has learned since counts as its default.
+            same = {
+                "recipe": parse(Recipe, known.get("recipe"), str(path)) == recipe,
+                "list of datasets": known.get("datasets") == folders,
+            }
+            differing = next((what for what, agrees in same.items() if not agrees), None)
             if differing:
-                raise UserError(f"{out} holds a run with another {differing.rstrip('s')}; choose another --out")
+                raise UserError(f"{out} holds a run with another {differing}; choose another --out")
             return
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} holds something that is no training run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
+        run = {"version": VERSION, "recipe": recipe.to_dict(), "datasets": folders}
         path.write_text(json.dumps(run, indent=2) + "\n")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"training output {out}: {error}") from None

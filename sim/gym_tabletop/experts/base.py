@@ -56,6 +56,7 @@ class Expert(ABC):
         self._last_move: Array = np.zeros(3)
         self._shove: Array = np.zeros(6)
         self._shove_steps = 0
+        self._fumble, self._fumble_steps = (OPEN, 0.0), 0
 
     def act(self) -> NDArray[np.float32]:
         """The action (7,) for the state the environment is in."""
@@ -70,18 +71,27 @@ class Expert(ABC):
         return np.concatenate([move, turn, [gripper]]).astype(np.float32)
 
     def perturb(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the hand really does: `action` with tremor, and now and then a shove the expert must recover from.
+        """What the hand really does: `action` with tremor, and now and then a shove or a fumble to recover from.
 
-        Recording `act` while executing `perturb` shows a learner the way back (DART, Laskey et al. 2017).
+        A fumble opens the gripper where it should close, or closes it where it should open, often while the hand
+        rises: the object is dropped, or missed and left behind. Recording `act` while executing `perturb` shows a
+        learner the way back (DART, Laskey et al. 2017).
         """
         if self._shove_steps == 0 and self.rng.random() < 0.03:
             self._shove = np.append(self.rng.normal(0, 0.009, 3), self.rng.normal(0, [0.005, 0.005, 0.04]))
             self._shove_steps = int(self.rng.integers(2, 7))
+        if self._fumble_steps == 0 and self.rng.random() < 0.01:
+            self._fumble_steps = int(self.rng.integers(4, 16))
+            self._fumble = 1.0 - float(action[6]), self.rng.uniform(0, 0.02) * self.rng.integers(2)
         moved = action.copy()
         moved[:3] += self.rng.normal(0, self.style.tremor, 3)
         if self._shove_steps > 0:
             self._shove_steps -= 1
             moved[:6] += self._shove
+        if self._fumble_steps > 0:
+            self._fumble_steps -= 1
+            moved[6], rise = self._fumble
+            moved[2] += rise
         return moved
 
     @abstractmethod

@@ -24,7 +24,7 @@ class ActionHead(nn.Module):
         self.action_size = action_size
         self.horizon = horizon
         self.read = nn.Linear(action_size, width)
-        self.given = nn.Parameter(torch.randn(width) * 0.02)
+        self.given = nn.Parameter(torch.randn(width) * 0.1)
         self.norm = nn.LayerNorm(width)
         self.write = nn.Linear(width, action_size)
         nn.init.normal_(self.write.weight, std=0.02)

@@ -14,7 +14,7 @@ class L1Head(ActionHead):
 
     def __init__(self, action_size: int, horizon: int, width: int) -> None:
         super().__init__(action_size, horizon, width)
-        self.asked = nn.Parameter(torch.randn(width) * 0.02)
+        self.asked = nn.Parameter(torch.randn(width) * 0.1)
 
     def loss(
         self,

@@ -1,0 +1,175 @@
+"""Recipes are strict, and a run goes through their stages, resumes, and refuses what it cannot do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from dot_world import SIZE, SPEC, TASKS, write_episodes
+
+from vla import assets
+from vla.data.cache import FrameCache
+from vla.errors import UserError
+from vla.s2.tokenizer import place_words
+from vla.tandem import TandemPolicy
+from vla.training.recipe import Recipe, load_recipe
+from vla.training.run import train
+
+FAST_STAGE = {"batch": 8, "stride": 4, "held_out": 8, "delays": {"max_age": 0.4, "max_prefix": 2}}
+LOOP = {"steps": 3, "warmup": 1, "log_every": 1, "eval_every": 3}
+WORDS = {"images": 2, "questions": 1, "captions": 1}
+TINY = {
+    "replan_steps": 2,
+    "slow": {"queries": 2},
+    "shape": {"image_size": SIZE, "channels": [16, 16, 32, 32], "width": 32, "layers": 1, "heads": 2, "mlp": 48},
+    "fast": {"image_size": [SIZE, SIZE], "channels": [8, 16, 16], "horizon": 4, "width": 32, "layers": 1, "heads": 2},
+    "stages": [
+        {"stage": "words", "loop": LOOP, "words": WORDS},
+        {"stage": "s1", "loop": LOOP, "s1": FAST_STAGE},
+        {"stage": "joint", "loop": LOOP, "words": WORDS, "joint": {"s1": FAST_STAGE}},
+    ],
+}
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory) -> Path:
+    return write_episodes(tmp_path_factory.mktemp("data") / "episodes", episodes=20, length=6).folder
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory, episodes) -> Path:
+    """Still scenes of the dot world, in the layout that `vla.data.stills` reads."""
+    folder, cache, count = tmp_path_factory.mktemp("data") / "stills", FrameCache.open(episodes), 20
+    folder.mkdir()
+    lines = []
+    for i in range(count):
+        u, v = (float(x) for x in cache.target_pixel[6 * i])
+        known = {"target": [u, v], "goal": None, "family": 0}
+        words = f"the square {place_words(u, v)}"
+        questions = [
+            {"kind": "instruction", "prompt": TASKS[0], "answer": words, **known},
+            {"kind": "caption", "prompt": "what is where?", "answer": words, **known},
+        ]
+        lines.append(json.dumps({"questions": questions}) + "\n")
+    np.save(folder / "front.npy", cache.front[::6][:count])
+    np.save(folder / "cells.npy", np.ones((count, 4, 4), np.uint8))
+    np.save(folder / "objects.npy", np.ones((count, 1, 3), np.float32) / 2)
+    np.save(folder / "lines.npy", np.cumsum([0, *map(len, lines)]).astype(np.int64))
+    (folder / "words.jsonl").write_text("".join(lines))
+    meta = {"version": 1, "seed": 0, "classes": ["square"], "families": ["go"], "size": SIZE, "count": count}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def change(recipe: Path, **values) -> None:
+    recipe.write_text(yaml.safe_dump({**TINY, **values}))
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_recipe_is_read() -> None:
+    recipe = load_recipe(assets.find("recipe", "tabletop"))
+    assert [stage.stage for stage in recipe.stages] == ["words", "s1", "joint"]
+    assert recipe.fast.cameras == ("front", "wrist")
+
+
+def test_survives_writing_and_reading(recipe, tmp_path) -> None:
+    first = load_recipe(recipe)
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(first.to_dict()))
+    assert load_recipe(tmp_path / "again.yaml") == first
+    assert isinstance(first, Recipe) and first.stages[1].s1.delays.max_prefix == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"stage": "s1", "loop": {"lerning_rate": 1}}, r"recipe tiny.yaml: unknown key stages\[0\].loop.lerning_rate"),
+        ({"stage": "s1", "loop": {"step": 1}}, r"stages\[0\].loop.step; did you mean steps\?"),
+        ({"stage": "s1", "s1": {"delays": {"max_agee": 1}}}, r"stages\[0\].s1.delays.max_agee; did you mean max_age"),
+        ({"stage": "s2"}, r"stages\[0\].stage must be one of 'words', 's1', 'joint'"),
+        ({"stage": "s1", "s1": {"batch": "many"}}, r"stages\[0\].s1.batch must be a whole number"),
+        ({"stage": "s1", "s1": {"delays": {"none": 2.0}}}, "none is 2.0, it is a share from 0 to 1"),
+        ({"stage": "s1", "s1": {"delays": {"max_age": 9.0}}}, "draws ages up to 9.0 s, beyond fast.max_age"),
+        ({"stage": "s1", "loop": {"device": "cuda"}}, r"stages\[0\].loop.device is to be given with --device"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(recipe, stage, message) -> None:
+    change(recipe, stages=[stage])
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe)
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp_path) -> None:
+    out = tmp_path / "run"
+    train([episodes, stills], out, recipe, "cpu")
+    assert sorted(p.name for p in out.iterdir()) == ["1-words", "2-s1", "3-joint", "latents", "policy", "run.json"]
+    policy = TandemPolicy.from_pretrained(out / "policy")
+    assert policy.spec == SPEC and policy.config.replan_steps == 2
+    logs = {stage: (out / stage / "log.jsonl").read_text() for stage in ("1-words", "2-s1", "3-joint")}
+    assert '"l1_age_none"' in logs["2-s1"] and '"actions"' in logs["3-joint"]
+
+    weights = (out / "policy" / "s1.safetensors").read_bytes()
+    train([episodes, stills], out, recipe, "cpu")
+    assert (out / "policy" / "s1.safetensors").read_bytes() == weights
+    assert {stage: (out / stage / "log.jsonl").read_text() for stage in logs} == logs
+
+    change(recipe, seed=1)
+    with pytest.raises(UserError, match="holds a run with another recipe"):
+        train([episodes, stills], out, recipe, "cpu")
+
+
+def test_a_run_can_start_from_a_policy(recipe, episodes, stills, tmp_path) -> None:
+    change(recipe, stages=TINY["stages"][:2])
+    train([episodes, stills], tmp_path / "first", recipe, "cpu")
+    change(recipe, stages=TINY["stages"][1:2])
+    policy = str(tmp_path / "first" / "policy")
+    train([episodes], tmp_path / "second", recipe, "cpu", policy=policy)
+    before, after = (TandemPolicy.from_pretrained(tmp_path / name / "policy") for name in ("first", "second"))
+    assert (before.s2.queries == after.s2.queries).all()
+    assert (before.s1.trunk.position != after.s1.trunk.position).any()
+
+
+def test_what_the_data_cannot_give_is_said_before_anything_is_written(recipe, episodes, stills, tmp_path) -> None:
+    out = tmp_path / "run"
+    for datasets, message in (
+        ([episodes], "stage words needs still scenes"),
+        ([stills], "stage s1 needs episodes"),
+        ([stills, stills, episodes], "both hold still scenes"),
+        ([tmp_path], "neither LeRobot episodes nor still scenes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(datasets, out, recipe, "cpu")
+    change(recipe, stages=TINY["stages"][1:])
+    with pytest.raises(UserError, match="begins with s1, which needs an S2"):
+        train([episodes, stills], out, recipe, "cpu")
+    assert not out.exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(recipe, episodes, stills, tmp_path) -> None:
+    out = tmp_path / "home"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds something that is no training run"):
+        train([episodes, stills], out, recipe, "cpu")
+    assert [p.name for p in out.iterdir()] == ["thesis.tex"]
+
+
+def test_an_absent_gpu_is_said(recipe, episodes, stills, tmp_path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(UserError, match="sees no CUDA device"):
+        train([episodes, stills], tmp_path / "run", recipe, "cuda")
