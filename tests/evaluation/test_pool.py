@@ -15,7 +15,9 @@ from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
 
 TWO_WORKERS = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background is born deaf to Ctrl-C
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
 play = play_all(Setup(sys.argv[1], "tabletop"), [Job(i, i) for i in range(100)], workers=2)

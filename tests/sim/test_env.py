@@ -193,7 +193,7 @@ def test_held_out_splits_show_only_what_was_held_out(make, split):
         assert env.instruction().split == split
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_every_family_has_several_phrasings_and_two_held_out(task):
     assert len(task.phrasings) >= 5 and len(task.held_out_phrasings) == 2
     assert not set(task.phrasings) & set(task.held_out_phrasings)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,8 @@ def cache(tmp_path):
     return write_cache(tmp_path / "cache")
 
 
-def build(scenes: StillScenes, **kwargs) -> WordsStage:
-    return WordsStage(scenes, CONFIG, slow=SlowConfig(queries=2), shape=SHAPE, **kwargs)
+def build(scenes: StillScenes, config: WordsConfig = CONFIG, **kwargs) -> WordsStage:
+    return WordsStage(scenes, config, slow=SlowConfig(queries=2), shape=SHAPE, **kwargs)
 
 
 def equal(a, b) -> bool:
@@ -130,7 +131,7 @@ def test_frames_are_answered_with_subtask_place_and_progress(cache):
 
 
 def test_every_twentieth_episode_is_held_out(scenes, cache):
-    stage = build(scenes, caches=[cache])
+    stage = build(scenes, replace(CONFIG, frames=4), caches=[cache])
     assert stage.held_out_frames[0].tolist() == [38, 39]
     assert 38 not in stage.frames[0] and len(stage.frames[0]) == 38
 

@@ -57,8 +57,8 @@ class WordsModel(nn.Module):
 class WordsStage:
     """A Stage of `vla.training.loop`.
 
-    scenes: still scenes. caches: opened frame caches of episodes, may be empty. s2: to go on from; None starts anew,
-    with a tokenizer of the sentences in the data.
+    scenes: still scenes. caches: opened frame caches of episodes, used if `config.frames`.
+    s2: to go on from; None starts anew, with a tokenizer of the sentences in the data.
     """
 
     def __init__(
