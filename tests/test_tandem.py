@@ -95,9 +95,9 @@ def test_parts_that_do_not_fit_are_refused(policy) -> None:
 
 
 def test_another_robot_is_refused_with_what_differs(policy) -> None:
-    policy.check_robot(SPEC)
+    policy.spec.check_robot(SPEC)
     with pytest.raises(UserError, match=r"trained for another robot: rate_hz is 20.0, the robot has 10.0"):
-        policy.check_robot(replace(SPEC, rate_hz=10.0))
+        policy.spec.check_robot(replace(SPEC, rate_hz=10.0))
 
 
 # --- on disk ---------------------------------------------------------------------------------------------------------

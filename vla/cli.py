@@ -134,6 +134,7 @@ def _eval(args: argparse.Namespace) -> None:
     assets.find("policy", args.policy)
     from vla.evaluation.evaluate import EvalOptions, evaluate
     from vla.robots.gym_sim import find_environment
+    from vla.runtime.loop import Timing
 
     find_environment(args.env, args.task, args.split)
     options = EvalOptions(
@@ -141,9 +142,7 @@ def _eval(args: argparse.Namespace) -> None:
         split=args.split,
         swap=args.swap,
         no_thoughts=args.no_thoughts,
-        s2_delay=args.s2_delay,
-        s2_period=args.s2_period,
-        s1_delay=args.s1_delay,
+        timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         report=args.report,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
@@ -164,6 +163,7 @@ def _rollout(args: argparse.Namespace) -> None:
         assets.check_file_writable(args.video, "--video")
     assets.find("policy", args.policy)
     from vla.evaluation.rollout_command import rollout
+    from vla.runtime.loop import Timing
 
     rollout(
         policy=args.policy,
@@ -171,9 +171,7 @@ def _rollout(args: argparse.Namespace) -> None:
         instruction=args.instruction,
         seed=args.seed,
         video=args.video,
-        s2_delay=args.s2_delay,
-        s2_period=args.s2_period,
-        s1_delay=args.s1_delay,
+        timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
     )
 
 

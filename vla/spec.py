@@ -235,6 +235,12 @@ class RobotSpec:
         """One line per entry that differs, such as `action.fields[2].size is 2, the other has 1 (gripper)`."""
         return list(_differences("", self.to_dict(), other.to_dict(), other_name))
 
+    def check_robot(self, robot: "RobotSpec") -> None:
+        """UserError with the entries that differ if `robot` is not what a policy trained for this spec may drive."""
+        differing = self.diff(robot, "the robot")
+        if differing:
+            raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")
+
 
 def field_slices(fields: Iterable[Field]) -> dict[str, slice]:
     """Name -> slice of each field in the vector they make up."""

@@ -81,12 +81,6 @@ class TandemPolicy:
         self.s2.to(device)
         return self
 
-    def check_robot(self, spec: RobotSpec) -> None:
-        """UserError with the entries that differ if `spec` is not what this policy was trained for."""
-        differing = self.spec.diff(spec, "the robot")
-        if differing:
-            raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")
-
     # --- at work -------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()

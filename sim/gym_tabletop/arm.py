@@ -18,6 +18,7 @@ VELOCITY_LIMIT = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 TORQUE_LIMIT = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 FINGER_TRAVEL = 0.04
 """How far one finger opens, in metres: the gripper spans twice that."""
+PAD_FRICTION = 1.6
 FINGER_SPEED = 0.15
 """How fast one finger moves, m/s."""
 
@@ -129,7 +130,7 @@ def _add_hand(flange: mujoco.MjsBody) -> None:
             contype=2,
             conaffinity=1,
             condim=6,
-            friction=[1.6, 0.02, 0.002],
+            friction=[PAD_FRICTION, 0.02, 0.002],
             priority=1,
         )
 

@@ -10,15 +10,16 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_tabletop import arm, scene
-from gym_tabletop.instructions import SPLITS, Assignment, assignments, choose
+from gym_tabletop.events import Event
+from gym_tabletop.instructions import SPLITS, Assignment, assignments, choose, half_done
 from gym_tabletop.kinematics import ArmKinematics, integrate_delta
-from gym_tabletop.layout import Layout, sample_layout
-from gym_tabletop.palette import CELL_CLASSES, SHAPES
+from gym_tabletop.layout import Layout, sample_layout, sample_suite_layout
+from gym_tabletop.palette import CELL_CLASSES, DRAWER, PAIRS, SHAPES
 from gym_tabletop.randomization import randomize_look
 from gym_tabletop.rendering import CameraRenderer, project
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
 from gym_tabletop.still import pose_for_still
-from gym_tabletop.tasks import TASKS, PhysicsState
+from gym_tabletop.tasks import SUITE, TASKS, PhysicsState, Skill, Task
 
 CAMERAS = ("front", "wrist")
 CONTROL_HZ = 20
@@ -26,12 +27,16 @@ MAX_EPISODE_STEPS = 240
 ACTION_MODES = ("ee_delta", "joint_position")
 DELTA_LIMIT = np.array([0.04] * 3 + [0.25] * 3)
 """Largest end-effector delta of one step: m and rad."""
+CHANGE_STEPS = (10, 40)
+"""When a mind is changed, in control steps."""
+PRESSED = 0.6
+"""How far down its travel a button counts as pressed."""
 HOME_SPREAD = 0.06
 """The arm starts at HOME give or take this many radians per joint."""
 
 
 class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """Push, lift and place coloured objects, as told in words.
+    """Do things with coloured objects, as told in words: push, lift and place; in the `suite`, much more.
 
     Observation: `pixels` {"front", "wrist"}: uint8 (S, S, 3) RGB; `agent_pos`: float32 (17,): joint positions
     (7, rad), tool position (3, m), tool rotation (6, first two columns of its matrix), gripper opening (1, 1 = open).
@@ -40,7 +45,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     An episode's scene, words and outcome depend on its reset seed alone. `task`: a family or "all"; `split`: which
     words and targets may be drawn ("train", held-out "phrasing" or "pair", or "all"); `randomize`: vary colours,
-    light, table and camera pose; `render=False` gives black images to whoever needs physics only.
+    light, table and camera pose; `events`: in every other episode the target is moved by hand, or slips out of the
+    gripper; `render=False` gives black images to whoever needs physics only.
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
@@ -54,14 +60,21 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         action_mode: str = "ee_delta",
         quality: str = "fast",
         randomize: bool = False,
+        suite: bool = False,
+        events: bool = False,
         render: bool = True,
         render_mode: str | None = "rgb_array",
     ) -> None:
-        _check_choice("task", task, ("all", *TASKS))
+        self.tasks = SUITE if suite else TASKS
+        _check_choice("task", task, ("all", *self.tasks))
         _check_choice("split", split, SPLITS)
         _check_choice("action_mode", action_mode, ACTION_MODES)
         _check_choice("quality", quality, ("fast", "high"))
-        self.families = tuple(TASKS) if task == "all" else (task,)
+        self.families = tuple(self.tasks) if task == "all" else (task,)
+        if split == "pair":
+            self.families = tuple(f for f in self.families if self.tasks[f].held_out_pair or not self._is_skill(f))
+            _check_choice("task of split pair", task, ("all", *self.families))
+        self.suite, self.events = suite, events
         self.split, self.action_mode, self.randomize, self.obs_size = split, action_mode, randomize, obs_size
         self.render_mode, self._max_episode_steps = render_mode, MAX_EPISODE_STEPS
         self._render_images, self._high_quality = render, quality == "high"
@@ -85,13 +98,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         else:
             low, high = np.append(arm.POSITION_LOW, 0.0), np.append(arm.POSITION_HIGH, 1.0)
         self._action_low, self._action_high = low, high
-        self._held_steps, self._success = 0, False
+        self._held_steps, self._success, self._steps = 0, False, 0
+        self._event: Event | None = None
+        self._change_at: int | None = None
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     @property
     def task(self) -> str:
-        """The family of the current instruction."""
-        return self._assignment.task.name
+        """The family the episode belongs to."""
+        return self._family
 
     @property
     def task_description(self) -> str:
@@ -107,10 +122,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         for name, values in self._pristine.items():
             getattr(self.model, name)[:] = values
         while True:
-            layout = self._sample_layout(rng)
+            # Only the suite has families that need furniture of their own.
+            families = (str(rng.choice(self.families)),) if self.suite else self.families
+            layout = self._sample_layout(rng, families)
             joints = arm.HOME + rng.uniform(-HOME_SPREAD, HOME_SPREAD, 7)
             self._place(layout, joints)
-            assignment = choose(rng, self.scene(), self.families, self.split)
+            assignment = choose(rng, self.scene(), {name: self.tasks[name] for name in families}, self.split)
             if assignment is not None:
                 break
         if self.randomize:
@@ -118,16 +135,22 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if still:
             pose_for_still(self, rng)
         mujoco.mj_forward(self.model, self.data)
+        self._steps, self._event = 0, None
         self._joint_target = self.data.qpos[:7].copy()
         self._pose_target = self.kinematics.forward(self._joint_target)
         self._gripper_target = float(self.data.ctrl[7] / arm.FINGER_TRAVEL)
         self._give(assignment)
+        self._change_at = int(rng.integers(*CHANGE_STEPS)) if self._family == "changed" else None
+        self._event = Event.sample(rng) if self.events and rng.random() < 0.5 else None
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action has a value that is not finite: {action}")
         command = np.clip(np.asarray(action, np.float64), self._action_low, self._action_high)
+        if self._steps == self._change_at:
+            self._change_mind()
+        self._steps += 1
         before = self._joint_target
         if self.action_mode == "ee_delta":
             self._pose_target = integrate_delta(*self._pose_target, command[:6])
@@ -141,14 +164,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         closing = self._gripper_target * arm.FINGER_TRAVEL - self.data.ctrl[7]
         stride = float(np.clip(closing, -arm.FINGER_SPEED / CONTROL_HZ, arm.FINGER_SPEED / CONTROL_HZ))
         fingers = float(self.data.ctrl[7])
+        pushed = self._begin_event()
         for substep in range(1, substeps + 1):
             self.data.ctrl[:7] = before + (self._joint_target - before) * substep / substeps
             self.data.ctrl[7:9] = fingers + stride * substep / substeps
+            if pushed and self._event:
+                self._event.push(self.data, *pushed)
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
-        holds = self._assignment.task.done(self._assignment.request, self.scene(), self.physics())
-        self._held_steps = self._held_steps + 1 if holds else 0
-        self._success = self._success or self._held_steps >= self._assignment.task.steps_to_hold
+        self._judge()
         return self._observation(), float(self._success), self._success, False, self._info()
 
     def render(self) -> NDArray[np.uint8]:
@@ -176,8 +200,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             things.append(self._thing(f"{colour} tray", "tray", self.data.body(f"tray{index}").xpos, 0.065))
         for index, colour in enumerate(self.layout.panel[1:]):
             things.append(self._thing(f"{colour} button", "button", self.data.body(f"button{index}").xpos, 0.024))
+        opened = None
+        if self.layout.drawer:
+            things.append(self._thing(DRAWER, "drawer", self.data.site("knob").xpos, 0.05))
+            opened = float(self.data.joint("drawer").qpos[0] / scene.DRAWER_TRAVEL)
         held = [name for name, fingers in self._touching_fingers().items() if len(fingers) == 2]
-        return Scene(tuple(things), held[0] if held else None)
+        return Scene(tuple(things), held[0] if held else None, self.layout.disc is not None, opened)
 
     def physics(self) -> PhysicsState:
         """What success checks need beside the scene."""
@@ -186,7 +214,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             for slot, pose in enumerate(self.layout.objects)
         }
         gripped = frozenset(name for name, fingers in self._touching_fingers().items() if fingers)
-        return PhysicsState(self._start, gripped, self.gripper_opening, speed)
+        return PhysicsState(self.start, gripped, self.gripper_opening, speed, frozenset(self._pressed))
 
     @property
     def gripper_opening(self) -> float:
@@ -198,19 +226,30 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """What the robot has been told to do."""
         return self._assignment
 
+    @property
+    def stage(self) -> int:
+        """Which of the assignment's stages is due; the last one when all are done."""
+        return min(self._stage, len(self._assignment.stages) - 1)
+
     def instruction(self) -> Instruction:
         """The current instruction with its labels."""
-        return self._assignment.instruction(self.scene(), self._project)
+        return self._assignment.instruction(self.scene(), self._project, self.stage)
 
     def instructions(self) -> list[Instruction]:
         """Every instruction that could be given in this scene as it stands, in every phrasing."""
         now, project_once = self.scene(), functools.cache(self._project)  # a request has many phrasings
-        return [a.instruction(now, project_once) for a in assignments(now, tuple(TASKS))]
+        return [a.instruction(now, project_once) for a in assignments(now, self._listed())]
+
+    def half_done(self) -> list[Instruction]:
+        """Instructions to do two things of which the first is done already, labelled with the second."""
+        now, project_once = self.scene(), functools.cache(self._project)
+        return [a.instruction(now, project_once, 1) for a in half_done(now, self._listed())]
 
     def set_instruction(self, text: str) -> None:
         """Ask for something else in the same scene; it must be possible here (see `instructions`)."""
-        for candidate in assignments(self.scene(), tuple(TASKS)):
+        for candidate in assignments(self.scene(), self._listed()):
             if candidate.text == text:
+                self._change_at = None
                 return self._give(candidate)
         raise ValueError(f"'{text}' cannot be asked for in this scene; see TabletopEnv.instructions()")
 
@@ -229,11 +268,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             for shape in SHAPES:
                 owner[self.model.geom(f"object{slot}_{shape}").id] = CELL_CLASSES.index(pose.pair) + 1
         for index, (colour, _, _) in enumerate(self.layout.trays):
-            body = self.model.body(f"tray{index}")
-            first = int(body.geomadr[0])
-            owner[first : first + int(body.geomnum[0])] = CELL_CLASSES.index(f"{colour} tray") + 1
+            owner[scene.geoms_of(self.model, f"tray{index}")] = CELL_CLASSES.index(f"{colour} tray") + 1
         for index, colour in enumerate(self.layout.panel[1:]):
             owner[self.model.geom(f"button{index}").id] = CELL_CLASSES.index(f"{colour} button") + 1
+        if self.layout.drawer:
+            for body in ("cabinet", "drawer"):
+                owner[scene.geoms_of(self.model, body)] = CELL_CLASSES.index(DRAWER) + 1
         seen = owner[self._camera_renderer().geometry(self.data, "front")]
         side = self.obs_size // cell
         blocks = seen.reshape(side, cell, side, cell).swapaxes(1, 2).reshape(side, side, cell * cell)
@@ -242,12 +282,20 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         enough = counts.max(axis=-1) >= cell * cell // 5  # small things never fill half a cell
         return np.where(enough, best + 1, 0).astype(np.uint8)
 
-    def _sample_layout(self, rng: np.random.Generator) -> Layout:
-        layout = sample_layout(rng)
-        if self.split != "pair":
+    def _sample_layout(self, rng: np.random.Generator, families: tuple[str, ...]) -> Layout:
+        turning = any(self.tasks[name].turning for name in families)
+        layout = sample_suite_layout(rng, turning) if self.suite else sample_layout(rng)
+        pairs = [self.tasks[name].held_out_pair for name in families if self.tasks[name].held_out_pair in PAIRS]
+        if self.split != "pair" or not pairs:
             return layout
-        pairs = [TASKS[name].held_out_pair for name in self.families]
         return layout.with_pair(pairs[int(rng.integers(len(pairs)))])
+
+    def _is_skill(self, family: str) -> bool:
+        return isinstance(self.tasks[family], Skill)
+
+    def _listed(self) -> dict[str, Task]:
+        """The families that say something of their own; a changed mind uses the others' words."""
+        return {name: task for name, task in self.tasks.items() if name != "changed"}
 
     def _place(self, layout: Layout, joints: NDArray[np.float64]) -> None:
         self.layout = layout
@@ -258,13 +306,54 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         mujoco.mj_forward(self.model, self.data)
 
     def _give(self, assignment: Assignment) -> None:
-        self._assignment, self._held_steps, self._success = assignment, 0, False
-        self._start = {
+        self._assignment, self._family = assignment, assignment.task.name
+        self._stage, self._held_steps, self._success = 0, 0, False
+        self._pressed: set[str] = set()
+        self.start = {
             pose.pair: self.data.xpos[self._object_bodies[slot]].copy() for slot, pose in enumerate(self.layout.objects)
         }
 
+    def _judge(self) -> None:
+        """Note what is pressed, and whether the stage that is due has been done for long enough."""
+        for index, colour in enumerate(self.layout.panel[1:]):
+            if self.data.joint(f"button{index}").qpos[0] > PRESSED * scene.BUTTON_TRAVEL:
+                self._pressed.add(f"{colour} button")
+        stages = self._assignment.stages
+        now = stages[self.stage]
+        holds = now.skill.done(now.request, self.scene(), self.physics())
+        self._held_steps = self._held_steps + 1 if holds else 0
+        # Until the mind has been changed, what is done is not what will be wanted.
+        pending = self._change_at is not None and self._steps <= self._change_at
+        if self._held_steps >= now.skill.steps_to_hold and not pending:
+            self._stage, self._held_steps = self._stage + 1, 0
+            self._success = self._success or self._stage == len(stages)
+
+    def _change_mind(self) -> None:
+        """Ask for something else, with another target, if the scene allows it."""
+        other = {"changed": self.tasks["changed"]}
+        for _ in range(20):
+            assignment = choose(self.np_random, self.scene(), other, self.split)
+            if assignment is None or assignment.request.target != self._assignment.request.target:
+                break
+        if assignment is not None:
+            self._give(assignment)
+
+    def _begin_event(self) -> tuple[int, int] | None:
+        """The body and first degree of freedom that a hand moves during this step, if one does."""
+        event, target = self._event, self._assignment.stages[self.stage].request.target
+        slot = next((i for i, pose in enumerate(self.layout.objects) if pose.pair == target), None)
+        self.data.xfrc_applied[:] = 0
+        if event is None or slot is None or not event.start < self._steps <= event.start + event.steps + 1:
+            return None
+        if self._steps == event.start + event.steps + 1:
+            event.end(self.model)
+            return None
+        gripped = target in self.physics().gripped
+        event.begin(self.model, gripped)
+        return None if gripped else (self._object_bodies[slot], int(self.model.joint(f"object{slot}").dofadr[0]))
+
     def _thing(self, name: str, kind: str, place: NDArray[np.float64], size: float) -> Thing:
-        colour, shape = name.split()
+        colour, shape = name.split() if " " in name else ("", name)
         x, y, z = (float(v) for v in place)
         u, v = self._project((x, y, z))
         return Thing(name, colour, shape, kind, (x, y, z), (u, v), 0 <= u <= 1 and 0 <= v <= 1, size)
@@ -274,6 +363,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _touching_fingers(self) -> dict[str, set[int]]:
         names = {self._object_bodies[slot]: pose.pair for slot, pose in enumerate(self.layout.objects)}
+        if self.layout.drawer:
+            names[self.model.body("drawer").id] = DRAWER
         touching: dict[str, set[int]] = {name: set() for name in names.values()}
         for one, two in self.model.geom_bodyid[self.data.contact.geom]:
             for finger, thing in ((one, two), (two, one)):
@@ -302,8 +393,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
 
 _MUTABLE = (
-    "geom_rgba", "geom_size", "geom_rbound", "geom_aabb", "geom_group", "geom_contype", "geom_conaffinity",
-    "body_pos", "body_gravcomp", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse",
+    "geom_rgba", "geom_size", "geom_friction", "geom_rbound", "geom_aabb", "geom_group", "geom_contype",
+    "geom_conaffinity", "body_pos", "body_gravcomp", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse",
 )  # fmt: skip
 """Model fields a layout or randomisation writes; every reset starts from their compiled values."""
 

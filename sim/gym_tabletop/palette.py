@@ -12,5 +12,7 @@ PAIRS: tuple[str, ...] = tuple(f"{colour} {shape}" for colour in COLOURS for sha
 TRAYS: tuple[str, ...] = tuple(f"{colour} tray" for colour in COLOURS)
 BUTTONS: tuple[str, ...] = tuple(f"{colour} button" for colour in COLOURS)
 
-CELL_CLASSES: tuple[str, ...] = PAIRS + TRAYS + BUTTONS
+DRAWER = "drawer"
+
+CELL_CLASSES: tuple[str, ...] = (*PAIRS, *TRAYS, *BUTTONS, DRAWER)
 """What a cell of the front image can show; index + 1 in label grids, where 0 is background or arm."""

@@ -36,6 +36,7 @@ COUNT_PROMPTS = ("how many {} are there?", "how many {} do you see?", "count the
 COLOUR_PROMPTS = ("what colour is the {}?", "what color is the {}?", "which colour does the {} have?")
 SHAPE_PROMPTS = ("what shape is the {} object?", "what shape has the {} object?", "what kind of object is {}?")
 HELD_PROMPTS = ("what is the gripper holding?", "what is in the hand?", "what does the robot hold?")
+DRAWER_PROMPTS = ("is the drawer open or closed?", "is the drawer closed or open?", "how is the drawer?")
 SIDE_PROMPTS = ("is the {} {} of the {}?", "is the {} to the {} of the {}?", "do you see the {} {} of the {}?")
 WHAT_SIDE_PROMPTS = ("what is {} of the {}?", "which objects are {} of the {}?", "name what is {} of the {}")
 FURTHER_PROMPTS = ("which is further {}, the {} or the {}?", "what is more to the {}, the {} or the {}?")
@@ -129,24 +130,25 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _instructions(view: _View, instructions: Sequence[Instruction], families: Sequence[str]) -> list[Question]:
-    """Four to six, every family as often as the next, then every target, then every goal and phrasing."""
+    """Four to six, every task as often as the next, then every target, then every goal and phrasing."""
     hidden = {t.name for t in view.hidden}
     tree: dict[str, dict[str, dict[str, list[Instruction]]]] = {}
     for item in instructions:
         if item.split == "train" and item.target not in hidden and item.goal not in hidden:
-            tree.setdefault(item.family, {}).setdefault(item.target, {}).setdefault(item.goal, []).append(item)
+            asked = tree.setdefault(item.task or item.family, {})
+            asked.setdefault(item.target, {}).setdefault(item.goal, []).append(item)
     if not tree:
         return []
     order = view.random.sample(sorted(tree), len(tree))
     used: set[tuple[str, str]] = set()
     questions = []
     for turn in range(view.random.randint(4, 6)):
-        family = order[turn % len(order)]
-        targets = sorted(tree[family])
-        fresh = [t for t in targets if (family, t) not in used] or targets
+        task = order[turn % len(order)]
+        targets = sorted(tree[task])
+        fresh = [t for t in targets if (task, t) not in used] or targets
         target = view.random.choice(fresh)
-        used.add((family, target))
-        goals = tree[family][target]
+        used.add((task, target))
+        goals = tree[task][target]
         item = view.random.choice(goals[view.random.choice(sorted(goals))])
         questions.append(
             Question(
@@ -155,7 +157,7 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
                 answer=instruction_answer(item.target, item.target_pixel),
                 target=_point(item.target_pixel),
                 goal=_point(item.goal_pixel),
-                family=families.index(family),
+                family=families.index(item.family),
             )
         )
     return questions
@@ -207,6 +209,9 @@ def _attributes(view: _View) -> list[Question]:
         found.append((COLOUR_PROMPTS, "tray", view.trays[0].colour))
     picked = view.random.sample(found, min(len(found), view.random.randint(1, 2)))
     questions = [Question("attribute", view.say(prompts, what), answer) for prompts, what, answer in picked]
+    if view.scene.opened is not None and view.random.random() < 0.4:
+        answer = "open" if view.scene.opened > 0.5 else "closed"
+        questions.append(Question("attribute", view.say(DRAWER_PROMPTS), answer))
     held = view.scene.held
     if view.random.random() < (0.5 if held else 0.1) and held not in {t.name for t in view.hidden}:
         questions.append(Question("attribute", view.say(HELD_PROMPTS), f"the {held}" if held else "nothing"))

@@ -1,7 +1,6 @@
 """Still scenes: what is written is what the environment shows, whole after any interruption."""
 
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -48,11 +47,6 @@ def test_there_are_a_dozen_questions_a_scene_with_targets_of_instructions(folder
         instructions = [q for q in questions if q["kind"] == "instruction"]
         assert 4 <= len(instructions) <= 6
         assert all(len(q["target"]) == 2 and 0 <= q["family"] < len(scenes.families) for q in instructions)
-
-
-def test_scenes_can_be_sent_to_another_process(folder):
-    again = pickle.loads(pickle.dumps(StillScenes(folder)))
-    assert again.questions(4) == StillScenes(folder).questions(4)
 
 
 def test_a_finished_folder_is_left_alone_and_another_run_into_it_refused(folder):

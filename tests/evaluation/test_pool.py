@@ -13,6 +13,7 @@ from vla.evaluation.describe import describe
 from vla.evaluation.evaluate import EvalOptions, evaluate
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
+from vla.runtime.loop import Timing
 
 TWO_WORKERS = """
 import signal
@@ -31,7 +32,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_results_do_not_depend_on_the_number_of_workers(untrained):
-    options = EvalOptions(s2_delay=0.2, s1_delay=1)
+    options = EvalOptions(timing=Timing(s2_delay=0.2, s1_delay=1))
     alone, shared = (evaluate(str(untrained), "tabletop", 2, 40, options, workers) for workers in (1, 2))
     assert alone["outcomes"] == shared["outcomes"]
     assert alone["details"] == shared["details"]

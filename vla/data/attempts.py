@@ -9,16 +9,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from vla.data.recorder import UNKNOWN_PIXEL, Episode, Frame
-from vla.robots.gym_sim import GymRobot, find_environment
+from vla.robots.gym_sim import GymRobot, Pixel, find_environment
 from vla.spec import RobotSpec
 
 
 class Actor(Protocol):
-    """Plays the episode of a seed. keeps_failures: failed episodes belong into the data."""
+    """Plays the episode of a seed. keeps_failures: failed episodes belong into the data.
+
+    Where the instruction changed on the way there is one episode for each; the last one tells the outcome.
+    """
 
     keeps_failures: bool
 
-    def play(self, seed: int) -> Episode: ...
+    def play(self, seed: int) -> list[Episode]: ...
 
     def close(self) -> None: ...
 
@@ -39,21 +42,23 @@ class ExpertActor:
         self._make_expert: Callable[..., Any] = importlib.import_module(f"{module.__name__}.experts").make_expert
         self._spec = spec
         self._envs: list[Any] = [
-            gymnasium.make(entry.id, task=task, split="train", randomize=randomize, **entry.kwargs).unwrapped
+            gymnasium.make(entry.id, task=task, randomize=randomize, **entry.kwargs, **entry.practice).unwrapped
             for randomize in (False, True)
         ]
 
-    def play(self, seed: int) -> Episode:
+    def play(self, seed: int) -> list[Episode]:
         env = self._envs[seed % 2]
         observation, info = env.reset(seed=seed)
         expert = self._make_expert(env, np.random.default_rng(seed))
-        episode = Episode(env.task_description)
+        episodes = [Episode(env.task_description)]
         for _ in range(env._max_episode_steps):
+            if env.task_description != episodes[-1].task:
+                episodes.append(Episode(env.task_description))
             action = expert.act()
             marks = env.annotation()
             before, subtask, progress = observation, expert.subtask, expert.progress
             observation, _, terminated, truncated, info = env.step(expert.perturb(action))
-            episode.frames.append(
+            episodes[-1].frames.append(
                 Frame(
                     images={name: before["pixels"][name] for name in self._spec.camera_names},
                     state=before["agent_pos"],
@@ -67,7 +72,7 @@ class ExpertActor:
             )
             if terminated or truncated:
                 break
-        return episode
+        return [episode for episode in episodes if episode.frames]
 
     def close(self) -> None:
         for env in self._envs:
@@ -89,7 +94,7 @@ class PolicyActor:
         self._robot = GymRobot(find_environment(env, task), task=task)
         self._robot.connect()
 
-    def play(self, seed: int) -> Episode:
+    def play(self, seed: int) -> list[Episode]:
         import torch
 
         from vla.runtime.loop import ControlLoop
@@ -98,12 +103,14 @@ class PolicyActor:
         torch.manual_seed(seed)
         robot = self._robot
         robot.reset(seed)
-        episode = Episode(robot.instruction)
+        episodes = [Episode(robot.instruction)]
         marks = [self._marks()]
 
         def record(view: StepView) -> None:
+            if view.instruction != episodes[-1].task:
+                episodes.append(Episode(view.instruction))
             target, goal = marks[-1]
-            episode.frames.append(
+            episodes[-1].frames.append(
                 Frame(
                     images=view.observation.images,
                     state=view.observation.state,
@@ -117,15 +124,11 @@ class PolicyActor:
 
         with torch.inference_mode():
             loop = ControlLoop(self._policy, robot, on_step=record)
-            loop.run(robot.instruction, robot.max_steps, lambda: robot.finished)
-        return episode
+            loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+        return episodes
 
     def close(self) -> None:
         self._robot.close()
 
-    def _marks(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Where target and goal are now, if the environment says."""
-        for one in self._robot.instructions():
-            if one.text == self._robot.instruction:
-                return one.target_pixel, one.goal_pixel
-        return UNKNOWN_PIXEL, UNKNOWN_PIXEL
+    def _marks(self) -> tuple[Pixel, Pixel]:
+        return self._robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)

@@ -2,7 +2,7 @@
 
 Attempt i runs on seed `seed + i`; what it holds depends on nothing else, so the number of workers and interruptions
 leave no trace in the data. Experts' failures are left out and made good by further attempts; a policy's are kept,
-with `next.success` false to the end.
+with `next.success` false to the end. An attempt in which the instruction changes is recorded as two episodes.
 """
 
 from __future__ import annotations
@@ -134,11 +134,12 @@ class _EpisodeWorker:
         folder = self.staging.unfinished(span)
         recorder, kept = None, 0
         for index in range(span.start, span.stop):
-            episode = self.actor.play(self.settings.seed + index)
-            keep = episode.success or self.actor.keeps_failures
+            episodes = self.actor.play(self.settings.seed + index)
+            keep = episodes[-1].success or self.actor.keeps_failures
             if keep:
                 recorder = recorder or EpisodeRecorder(folder, self.spec)
-                recorder.write(episode)
+                for episode in episodes:
+                    recorder.write(episode)
                 kept += 1
             report(int(keep))
         if recorder:

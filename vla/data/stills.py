@@ -22,6 +22,7 @@ from vla import assets
 from vla.data.staging import Span, Staging, check_output
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
+from vla.robots.gym_sim import find_environment
 
 VERSION = 1
 BLOCK = 200
@@ -103,7 +104,7 @@ def collect_stills(settings: StillSettings, count: int, out: Path, workers: int)
         _join(parts, joined)
         meta = json.loads((parts[0] / RECORD).read_text())
         (joined / RECORD).write_text(json.dumps({**meta, **asdict(settings), "count": count}, indent=2))
-        shutil.copy(assets.find("robot", settings.env), joined / "robot_spec.yaml")
+        shutil.copy(assets.find("robot", find_environment(settings.env).robot), joined / "robot_spec.yaml")
         staging.finish(joined)
     return new
 
@@ -116,16 +117,18 @@ class _StillWorker:
         import gymnasium
 
         import gym_tabletop
-        from gym_tabletop.tasks import TASKS
+        from gym_tabletop.experts import MOVES
 
-        self.classes, self.families = gym_tabletop.CELL_CLASSES, tuple(TASKS)
+        entry = find_environment(self.settings.env)
+        self.classes, self.families = gym_tabletop.CELL_CLASSES, tuple(MOVES)
         self.envs = [
             gymnasium.make(
-                "gym_tabletop/Tabletop-v0",
+                entry.id,
                 task=self.settings.task,
                 obs_size=self.settings.size,
                 randomize=randomize,
                 render=False,
+                **entry.kwargs,
             ).unwrapped
             for randomize in (False, True)
         ]
@@ -166,7 +169,7 @@ class _StillWorker:
             if thing.visible:
                 objects[self.classes.index(thing.name)] = (1, *thing.pixel)
         rng = np.random.default_rng([self.settings.seed, index])
-        questions = make_questions(scene, env.instructions(), self.families, rng)
+        questions = make_questions(scene, [*env.instructions(), *env.half_done()], self.families, rng)
         return env.image("front"), cells, objects, [q.to_dict() for q in questions]
 
     def _as_seen(self, env: Any, cells: NDArray[np.uint8]) -> Any:

@@ -17,7 +17,7 @@ from vla.evaluation.pool import Job, play_all
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup, media_path
 from vla.evaluation.video import join_videos
-from vla.runtime.loop import Policy
+from vla.runtime.loop import Policy, Timing
 
 EPISODES, SEED, S2_DELAY_S = 10, 500_000, 0.2
 EMBEDDED_VIDEOS = 6
@@ -39,7 +39,7 @@ def demo(
         assets.find("policy", policy)
     assets.check_folder_writable(out)
     workers = workers or min(4, os.cpu_count() or 1)
-    options = EvalOptions(s2_delay=S2_DELAY_S)
+    options = EvalOptions(timing=Timing(s2_delay=S2_DELAY_S))
     play = Play(timing=options.timing, choice="tour", words_every=WORDS_EVERY_S)
     jobs = [Job(index, SEED + index) for index in range(episodes)]
     with ExitStack() as stack:

@@ -31,7 +31,8 @@ class Play:
 class EpisodeResult:
     """What came of one episode; plain values only, so that it travels as JSON.
 
-    original: the instruction that a swap replaced. words: what S2 said first, with its place tokens.
+    instruction: the last one. original: the one it replaced, in a swap or in mid-episode. words: what S2 said first,
+    with its place tokens.
     s1_ms, s2_ms, s2_age_s, counts: as in `Trace`.
     """
 
@@ -95,14 +96,14 @@ def play_episode(
         on_step=recorder.add if recorder is not None else None,
     )
     with torch.inference_mode():
-        trace = loop.run(wanted, robot.max_steps, lambda: robot.finished)
+        trace = loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
     return EpisodeResult(
         index=index,
         seed=seed,
         family=robot.family,
         split=request.split if request is not None else "train",
-        instruction=wanted,
-        original=given if play.choice == "swap" and wanted != given else None,
+        instruction=robot.instruction,
+        original=_replaced(robot.instruction, wanted, given, play.choice),
         success=robot.success,
         steps=trace.steps,
         words=_first_words(trace),
@@ -127,6 +128,12 @@ def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str
     if choice == "tour":
         return instructions.tour(robot, seed, index)
     return robot.instruction
+
+
+def _replaced(last: str, first: str, given: str, choice: Choice) -> str | None:
+    if last != first:
+        return first
+    return given if choice == "swap" and first != given else None
 
 
 def _first_words(trace: Trace) -> str | None:

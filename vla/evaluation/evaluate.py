@@ -5,7 +5,7 @@ import platform
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ VIDEOS, SHEETS = 4, 18
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What `vla eval` can be asked for; delays as in `Timing`, which checks them.
+    """What `vla eval` can be asked for.
 
     task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
     no_thoughts: S1 alone, its latents "none yet". report: folder for report.html.
@@ -37,18 +37,12 @@ class EvalOptions:
     split: str = "all"
     swap: bool = False
     no_thoughts: bool = False
-    s2_delay: float = 0.0
-    s2_period: float | None = None
-    s1_delay: int = 0
+    timing: Timing = field(default_factory=Timing)
     report: Path | None = None
 
-    @property
-    def timing(self) -> Timing:
-        return Timing(self.s2_delay, self.s2_period, self.s1_delay)
-
     def to_dict(self) -> dict[str, Any]:
-        names = ("task", "split", "swap", "no_thoughts", "s2_delay", "s2_period", "s1_delay")
-        return {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in ("task", "split", "swap", "no_thoughts")}
+        return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
 
 def evaluate(

@@ -11,11 +11,8 @@ from vla.runtime.loop import Policy
 def load_policy(name: str) -> Policy:
     """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
     folder = assets.find("policy", name)
-    from transformers.utils import logging
-
     from vla.tandem import TandemPolicy
 
-    logging.disable_progress_bar()  # of loading weights, which takes no time here but writes to every stderr
     return TandemPolicy.from_pretrained(folder)
 
 

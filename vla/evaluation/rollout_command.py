@@ -21,20 +21,18 @@ def rollout(
     instruction: str | None = None,
     seed: int = 0,
     video: Path | None = None,
-    s2_delay: float = 0.0,
-    s2_period: float | None = None,
-    s1_delay: int = 0,
+    timing: Timing | None = None,
     loaded: Policy | None = None,
 ) -> EpisodeResult:
     """Play the scene of `seed`, following its own instruction or another one, and print one line about it.
 
     video: mp4 of both cameras with S2's words, written whole or not at all. `loaded` is used instead of loading
     `policy`. Raises UserError for an unknown policy or environment, an instruction that is impossible in this scene,
-    a delay that makes no sense, or a video file that cannot be written.
+    or a video file that cannot be written.
     """
     check_counts(1, seed, 1)
     find_environment(env)
-    play = Play(timing=Timing(s2_delay, s2_period, s1_delay), words_every=WORDS_EVERY_S)
+    play = Play(timing=timing or Timing(), words_every=WORDS_EVERY_S)
     if video:
         assets.check_file_writable(video, "--video")
     with tempfile.TemporaryDirectory(prefix="vla-rollout-") as media:

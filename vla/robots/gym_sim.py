@@ -16,6 +16,8 @@ from vla.errors import UserError
 from vla.robots.base import Observation
 from vla.spec import RobotSpec
 
+Pixel = tuple[float, float]
+
 INSTALL_EGL = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
 
 
@@ -24,7 +26,8 @@ class Environment:
     """A registered environment.
 
     module: what to import so that gymnasium knows `id`. robot: the shipped robot spec it obeys.
-    kwargs: passed to `gymnasium.make`; task and split too. twin_size: side in pixels of large pictures for people,
+    kwargs: passed to `gymnasium.make`; task and split too. practice: passed too where demonstrations are recorded.
+    twin_size: side in pixels of large pictures for people,
     rendered from a twin of the environment; 0 if it cannot be had that way.
     """
 
@@ -34,6 +37,7 @@ class Environment:
     families: tuple[str, ...]
     splits: tuple[str, ...] = ("all",)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    practice: Mapping[str, Any] = field(default_factory=dict)
     twin_size: int = 0
 
 
@@ -44,6 +48,20 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         robot="tabletop",
         families=("push", "lift", "place"),
         splits=("all", "train", "phrasing", "pair"),
+        practice={"split": "train"},
+        twin_size=768,
+    ),
+    "tabletop-suite": Environment(
+        id="gym_tabletop/Tabletop-v0",
+        module="gym_tabletop",
+        robot="tabletop",
+        families=(
+            *("push", "lift", "place", "press", "open", "close", "stack"),
+            *("moving", "changed", "stages", "relation"),
+        ),
+        splits=("all", "train", "phrasing", "pair"),
+        kwargs={"suite": True},
+        practice={"split": "train", "events": True},
         twin_size=768,
     ),
 }
@@ -137,6 +155,14 @@ class GymRobot:
 
     def instructions(self) -> list[Any]:
         return list(self._connected().unwrapped.instructions())
+
+    def marks(self) -> tuple[Pixel, Pixel] | None:
+        """Where target and goal are now, (u, v) in [0, 1] of the front image; None if the environment does not say."""
+        annotation = getattr(self._connected().unwrapped, "annotation", None)
+        if annotation is None:
+            return None
+        now = annotation()
+        return tuple(now["target_pixel"]), tuple(now["goal_pixel"])
 
     def set_instruction(self, text: str) -> None:
         """Judge the episode by another instruction; UserError with a few examples if this scene cannot have it."""

@@ -94,9 +94,7 @@ class ControlLoop:
         words_every: float | None = None,
         on_step: Callable[[StepView], None] | None = None,
     ) -> None:
-        if policy.spec != robot.spec:
-            differing = "; ".join(policy.spec.diff(robot.spec, "the robot"))
-            raise UserError(f"this policy was trained for another robot: {differing}")
+        policy.spec.check_robot(robot.spec)
         self._policy = policy
         self._robot = robot
         self.timing = timing or Timing()
@@ -171,12 +169,14 @@ class ControlLoop:
         # S1 computes one chunk at a time: a slow one puts the next replan off.
         self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
 
-    def run(self, instruction: str, max_steps: int, finished: Callable[[], bool]) -> Trace:
-        """Follow one instruction until `finished()` or for `max_steps` control periods."""
-        self.instruct(instruction)
+    def run(self, instruction: str | Callable[[], str], max_steps: int, finished: Callable[[], bool]) -> Trace:
+        """Follow an instruction, which may change if it is asked for, until `finished()` or for `max_steps` periods."""
+        ask = instruction if callable(instruction) else lambda: instruction
         for _ in range(max_steps):
             if finished():
                 break
+            if self._instruction_id < 0 or ask() != self._instruction:
+                self.instruct(ask())
             self.step()
         return self.trace
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+
+from vla.conv import ConvStage
 
 
 class CameraEncoder(nn.Module):
@@ -22,6 +23,10 @@ class CameraEncoder(nn.Module):
         rows, columns = (math.ceil(side / 2 ** len(channels)) for side in image_size)
         self.project = nn.Linear(channels[-1], width)
         self.position = nn.Parameter(torch.randn(rows * columns, width) * 0.1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: UInt8[Tensor, "B H W 3"] | Float[Tensor, "B H W 3"]) -> Float[Tensor, "B N W"]:
         """images: uint8, or floats in [0, 1]."""
@@ -31,27 +36,6 @@ class CameraEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.project(x.flatten(2).transpose(1, 2)) + self.position
-
-
-class ConvStage(nn.Module):
-    """Halve the image, widen the channels; with `residual`, look once more at the new resolution."""
-
-    def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.GroupNorm(_groups(outputs), outputs)
-        self.look = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if residual else None
-        self.look_norm = nn.GroupNorm(_groups(outputs), outputs) if residual else None
-        for conv in (self.down, self.look):
-            if conv is not None:
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-                conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H/2 W/2"]:
-        x = F.silu(self.norm(self.down(x)))
-        if self.look is not None and self.look_norm is not None:
-            x = x + F.silu(self.look_norm(self.look(x)))
-        return x
 
 
 class StateEncoder(nn.Module):
@@ -109,8 +93,3 @@ class ThoughtEncoder(nn.Module):
         tokens = self.project(latents) + self.slot
         last = torch.zeros_like(aged) if self.sum_up is None else self.sum_up(latents.flatten(1)).unsqueeze(1)
         return torch.where(none, self.none, torch.cat([tokens, last], dim=1) + aged)
-
-
-def _groups(channels: int) -> int:
-    """Sixteen channels a group or more: with fewer, PyTorch's channels_last kernel on a CPU is ten times slower."""
-    return max(groups for groups in range(1, max(1, channels // 16) + 1) if channels % groups == 0)

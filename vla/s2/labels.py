@@ -23,7 +23,7 @@ class LabelConfig:
 
     classes: int
     grid: int = 12
-    families: int = 8
+    families: int = 16
     width: int = 192
     background: float = 0.2
 

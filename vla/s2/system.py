@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from vla.errors import UserError
 from vla.s2 import tower  # noqa: F401  makes the Auto classes know the small S2's tower
@@ -280,9 +282,10 @@ class SlowSystem(nn.Module):
             config = SlowConfig(**{**settings, "cameras": tuple(settings["cameras"])})
             queries = load_file(folder / QUERIES_FILE)["queries"]
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, attn_implementation="eager", local_files_only=True
-            )
+            with _no_bar():
+                model = AutoModelForImageTextToText.from_pretrained(
+                    folder, dtype=dtype, attn_implementation="eager", local_files_only=True
+                )
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise UserError(f"S2 checkpoint {folder} cannot be read ({error}); save or download it again") from error
         system = cls(model, processor, config)
@@ -292,6 +295,18 @@ class SlowSystem(nn.Module):
         with torch.no_grad():
             system.queries.copy_(queries)
         return system.eval()
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' own progress bar, which a model of two megabytes does not need."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _saved_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
+from vla.conv import ConvStage
+
 
 class ConvTowerConfig(PretrainedConfig):
     """Shape of the tower. `hidden_size` is the last of `channels`; `patch_size` is the stride of a token in pixels."""
@@ -23,7 +25,7 @@ class ConvTowerConfig(PretrainedConfig):
 
     channels: list[int] | None = None
     residual_stages: list[int] | None = None
-    groups: int = 16
+    groups: int | None = None  # of the group norms; see vla.conv
     image_size: int = 96
     num_channels: int = 3
     hidden_size: int = 192
@@ -41,23 +43,6 @@ class ConvTowerConfig(PretrainedConfig):
     @property
     def tokens(self) -> int:
         return (self.image_size // self.patch_size) ** 2
-
-
-class ConvStage(nn.Module):
-    """Halve the image, widen the channels; with `residual`, look once more at the new resolution."""
-
-    def __init__(self, inputs: int, outputs: int, groups: int, residual: bool) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.GroupNorm(groups, outputs)
-        self.look = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if residual else None
-        self.look_norm = nn.GroupNorm(groups, outputs) if residual else None
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H/2 W/2"]:
-        x = nn.functional.silu(self.norm(self.down(x)))
-        if self.look is not None and self.look_norm is not None:
-            x = x + nn.functional.silu(self.look_norm(self.look(x)))
-        return x
 
 
 class ConvTowerModel(PreTrainedModel):
@@ -81,7 +66,7 @@ class ConvTowerModel(PreTrainedModel):
         assert config.channels is not None and config.residual_stages is not None
         widths = [config.num_channels, *config.channels]
         self.stages = nn.ModuleList(
-            ConvStage(widths[i], widths[i + 1], config.groups, residual=i in config.residual_stages)
+            ConvStage(widths[i], widths[i + 1], i in config.residual_stages, config.groups)
             for i in range(len(config.channels))
         )
         self.position = nn.Parameter(torch.zeros(config.tokens, config.hidden_size))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -288,7 +290,7 @@ def _forget_after(log: Path, step: int) -> None:
 
 @contextmanager
 def _progress(steps: int, done: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar with rate and time left on a terminal; silence elsewhere. Yields advance(step, loss)."""
+    """A bar with rate and time left on a terminal, a line a minute elsewhere. Yields advance(step, loss)."""
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -297,14 +299,18 @@ def _progress(steps: int, done: int) -> Iterator[Callable[[int, float], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns)
-    bar.disable = not bar.console.is_terminal
-    started = time.monotonic()
+    bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    started = said = time.monotonic()
     with bar:
         task = bar.add_task("training", total=steps, completed=done, rate=0.0, loss=float("nan"))
 
         def advance(step: int, loss: float) -> None:
-            rate = (step - done) / max(1e-9, time.monotonic() - started)
+            nonlocal said
+            now = time.monotonic()
+            rate = (step - done) / max(1e-9, now - started)
             bar.update(task, completed=step, rate=rate, loss=loss)
+            if bar.disable and (now - said > 60 or step == steps):
+                said = now
+                print(f"step {step} of {steps}, {rate:.2f} steps/s, loss {loss:.4f}", file=sys.stderr, flush=True)
 
         yield advance

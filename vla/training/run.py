@@ -74,7 +74,7 @@ class _Run:
         if self.caches:
             self.spec = one_spec(self.caches)
             if start:
-                start.check_robot(self.spec)
+                start.spec.check_robot(self.spec)
             self.examples = Examples(self.caches, start.normalizer if start else fit_normalizer(self.caches))
         self.console = Console(stderr=True)
 

@@ -1,12 +1,12 @@
 """Lift an object off the table and hold it there."""
 
 from gym_tabletop.scene_truth import Scene
-from gym_tabletop.tasks.base import PhysicsState, Request, Task, find
+from gym_tabletop.tasks.base import PhysicsState, Request, Skill
 
 LIFT_HEIGHT, SUCCESS_RISE = 0.14, 0.08
 
 
-class Lift(Task):
+class Lift(Skill):
     name = "lift"
     phrasings = (
         "lift the {target}",
@@ -25,5 +25,5 @@ class Lift(Task):
         return [Request(t.name, "", (t.position[0], t.position[1], LIFT_HEIGHT)) for t in scene.objects]
 
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
-        rise = find(scene, request.target).position[2] - physics.start[request.target][2]
+        rise = scene.find(request.target).position[2] - physics.start[request.target][2]
         return rise >= SUCCESS_RISE and request.target in physics.gripped

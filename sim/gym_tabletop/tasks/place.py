@@ -4,7 +4,7 @@ import numpy as np
 
 from gym_tabletop.layout import TRAY_HALF
 from gym_tabletop.scene_truth import Scene, Thing
-from gym_tabletop.tasks.base import PhysicsState, Request, Task, find
+from gym_tabletop.tasks.base import PhysicsState, Request, Skill
 
 
 def inside(thing: Thing, tray: Thing) -> bool:
@@ -13,7 +13,7 @@ def inside(thing: Thing, tray: Thing) -> bool:
     return bool(np.all(offset[:2] < TRAY_HALF - 0.01) and thing.position[2] < 0.05)
 
 
-class Place(Task):
+class Place(Skill):
     name = "place"
     phrasings = (
         "put the {target} in the {goal}",
@@ -29,14 +29,23 @@ class Place(Task):
     steps_to_hold = 3
 
     def requests(self, scene: Scene) -> list[Request]:
+        free = [tray for tray in scene.trays if not any(inside(thing, tray) for thing in scene.objects)]
+        return [
+            Request(thing.name, tray.name, tray.position)
+            for thing in scene.objects
+            for tray in free
+            if not any(inside(thing, any_tray) for any_tray in scene.trays)
+        ]
+
+    def finished(self, scene: Scene) -> list[Request]:
         return [
             Request(thing.name, tray.name, tray.position)
             for thing in scene.objects
             for tray in scene.trays
-            if not any(inside(thing, any_tray) for any_tray in scene.trays)
+            if inside(thing, tray) and scene.held != thing.name
         ]
 
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
-        thing, tray = find(scene, request.target), find(scene, request.goal)
+        thing, tray = scene.find(request.target), scene.find(request.goal)
         at_rest = physics.speed[request.target] < 0.1 and request.target not in physics.gripped
         return at_rest and inside(thing, tray)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gym_tabletop.scene_truth import Scene, Thing
-from gym_tabletop.tasks.base import WORKED_AREA_HIGH, WORKED_AREA_LOW, PhysicsState, Request, Task, distance, find
+from gym_tabletop.tasks.base import WORKED_AREA_HIGH, WORKED_AREA_LOW, PhysicsState, Request, Skill, distance
 
 SIDES = {"left": -1.0, "right": 1.0}
 """Direction of each side along the robot's y axis: the front camera looks back at the robot."""
@@ -13,7 +13,7 @@ RUN_UP = 0.075
 """How far behind the object the gripper comes down before it pushes (m)."""
 
 
-class Push(Task):
+class Push(Skill):
     name = "push"
     phrasings = (
         "push the {target} to the {goal}",
@@ -38,7 +38,7 @@ class Push(Task):
         return found
 
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
-        moved = np.array(find(scene, request.target).position) - physics.start[request.target]
+        moved = np.array(scene.find(request.target).position) - physics.start[request.target]
         along = SIDES[request.goal] * moved[1]
         return bool(along >= SUCCESS_DISTANCE and abs(moved[0]) <= SIDEWAYS_TOLERANCE and abs(moved[2]) < 0.02)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ Decode = Callable[[Float[Tensor, "B H W"]], Float[Tensor, "B H W"]]
 """The trunk with one observation in its memory: action tokens in, action tokens out."""
 
 
-class ActionHead(nn.Module):
+class ActionHead(nn.Module, ABC):
     """Turns a chunk of normalised actions into tokens for the trunk, and what it makes of them into actions.
 
     Actions that are already committed when the chunk takes effect (the prefix) are given clean, marked as given,
@@ -30,6 +31,7 @@ class ActionHead(nn.Module):
         nn.init.normal_(self.write.weight, std=0.02)
         nn.init.zeros_(self.write.bias)
 
+    @abstractmethod
     def loss(
         self,
         decode: Decode,
@@ -38,13 +40,12 @@ class ActionHead(nn.Module):
         valid: Bool[Tensor, "B H"],
     ) -> Tensor:
         """Scalar over the actions that are valid and not in the prefix."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(
         self, decode: Decode, actions: Float[Tensor, "B H A"], prefix: Bool[Tensor, "B H"]
     ) -> Float[Tensor, "B H A"]:
         """A chunk; where `prefix` is set it repeats `actions`, whose other rows are ignored."""
-        raise NotImplementedError
 
     def _to_actions(self, tokens: Float[Tensor, "B H W"]) -> Float[Tensor, "B H A"]:
         # In full precision: bfloat16 resolves a millimetre or two of a metre, and these are the robot's targets.

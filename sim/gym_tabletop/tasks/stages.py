@@ -1,0 +1,48 @@
+"""Two things, one after the other."""
+
+from collections.abc import Iterator
+
+from gym_tabletop.scene_truth import Scene
+from gym_tabletop.tasks.base import Request, Skill, Stage, Task
+
+
+class Stages(Task):
+    """firsts: skills whose end can be seen in an image, so that it tells which stage it is. thens: what may follow."""
+
+    name = "stages"
+    phrasings = ("{first}, then {then}", "first {first}, then {then}", "{first} and then {then}")
+    held_out_phrasings = ("{first}, and after that {then}", "{first}, afterwards {then}")
+
+    def __init__(self, firsts: tuple[Skill, ...], thens: tuple[Skill, ...]) -> None:
+        self.firsts, self.thens = firsts, thens
+
+    def requests(self, scene: Scene) -> list[Request]:
+        return [
+            pair for first in self.firsts for one in first.requests(scene) for pair in self._then(first, one, scene)
+        ]
+
+    def half_done(self, scene: Scene) -> list[Request]:
+        """What can be asked whose first part an image shows to be done."""
+        return [
+            pair for first in self.firsts for one in first.finished(scene) for pair in self._then(first, one, scene)
+        ]
+
+    def _then(self, first: Skill, one: Request, scene: Scene) -> list[Request]:
+        return [
+            Request(one.target, one.goal, one.goal_position, stages=(Stage(first, one), Stage(then, two)))
+            for then in self.thens
+            for two in then.requests(scene)
+            if two.target not in (one.target, one.goal) and not (one.goal and one.goal == two.goal)
+        ]
+
+    def sentences(self, request: Request) -> Iterator[tuple[str, str]]:
+        one, two = (_short(stage) for stage in request.stages)
+        held_out = any(stage.request.target == stage.skill.held_out_pair for stage in request.stages)
+        for split, templates in (("train", self.phrasings), ("phrasing", self.held_out_phrasings)):
+            for template in templates:
+                yield template.format(first=one, then=two), "pair" if held_out else split
+
+
+def _short(stage: Stage) -> str:
+    """The first way to say it."""
+    return next(stage.skill.sentences(stage.request))[0]
