@@ -43,6 +43,15 @@ def test_instructions_subtasks_progress_and_places_are_recorded(dataset):
     assert cache.front.std() > 10 and cache.wrist.std() > 10
 
 
+def test_an_attempt_in_which_the_mind_is_changed_is_recorded_as_two_episodes(tmp_path):
+    asked = ASKED | {"env": "tabletop-suite", "task": "changed", "episodes": 1, "workers": 1}
+    collect(**asked, out=tmp_path / "changed")
+    before, after = build_cache(tmp_path / "changed").episodes
+    assert before.task != after.task and 10 <= len(before) <= 41
+    success = np.array(LeRobotDataset("local/test", root=tmp_path / "changed").hf_dataset["next.success"]).reshape(-1)
+    assert np.flatnonzero(success).tolist() == [after.stop - 1]
+
+
 def test_the_run_is_written_down(dataset):
     record = json.loads((dataset / "meta" / "collect.json").read_text())
     assert (record["env"], record["seed"], record["episodes"]) == ("tabletop", 40, 3)

@@ -49,6 +49,15 @@ def test_there_are_a_dozen_questions_a_scene_with_targets_of_instructions(folder
         assert all(len(q["target"]) == 2 and 0 <= q["family"] < len(scenes.families) for q in instructions)
 
 
+def test_scenes_of_the_suite_ask_for_all_it_does(tmp_path):
+    collect_stills(replace(SETTINGS, env="tabletop-suite"), 30, tmp_path / "suite", workers=2)
+    scenes = StillScenes(tmp_path / "suite")
+    asked = [q for index in range(len(scenes)) for q in scenes.questions(index) if q["kind"] == "instruction"]
+    assert {q["family"] for q in asked} == set(range(len(scenes.families)))
+    assert any(" then " in q["prompt"] for q in asked) and any(" of the " in q["prompt"] for q in asked)
+    assert scenes.objects[:, scenes.classes.index("drawer"), 0].any()
+
+
 def test_a_finished_folder_is_left_alone_and_another_run_into_it_refused(folder):
     assert collect_stills(SETTINGS, 6, folder, workers=2) == 0
     with pytest.raises(UserError, match="seed 3, now 4"):

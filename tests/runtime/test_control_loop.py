@@ -167,3 +167,12 @@ def test_the_first_hold_of_an_absolute_action_is_the_measured_pose():
     )
     assert rest_action(spec, np.array([0.3, 0.7], np.float32)).tolist() == pytest.approx([0.3, 0.7])
     assert rest_action(SPEC, np.array([0.3, 0.7], np.float32)).tolist() == pytest.approx([0, 0.7])
+
+
+def test_a_changed_instruction_is_followed_from_the_next_step_on():
+    robot, policy = LineRobot(), LinePolicy()
+    loop = ControlLoop(policy, robot, Timing(s2_delay=0.1))
+    loop.run(lambda: "left" if loop.clock.step < 5 else "right", 12, finished=lambda: False)
+    assert [stamp for stamp, words, _ in policy.thinks if words == "left"][-1] == pytest.approx(0.2)
+    assert next(stamp for stamp, words, _ in policy.thinks if words == "right") == pytest.approx(0.3)
+    assert robot.moves[4:8] == [202, 0, 0, 0] and robot.moves[8] > 0  # held until there is a thought about it
