@@ -73,7 +73,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.families = tuple(self.tasks) if task == "all" else (task,)
         if split == "pair":
             self.families = tuple(f for f in self.families if self.tasks[f].held_out_pair or not self._is_skill(f))
-            _check_choice("task of split pair", task, ("all", *self.families))
+            if not self.families:
+                raise ValueError(f"split='pair' has nothing to hold out of task={task!r}, which names no objects")
         self.suite, self.events = suite, events
         self.split, self.action_mode, self.randomize, self.obs_size = split, action_mode, randomize, obs_size
         self.render_mode, self._max_episode_steps = render_mode, MAX_EPISODE_STEPS

@@ -135,7 +135,7 @@ def test_events_move_the_target_without_the_robot_and_belong_to_the_seed(make):
 
 
 def test_a_family_without_colours_has_no_held_out_pair(make):
-    with pytest.raises(ValueError, match="split pair"):
+    with pytest.raises(ValueError, match="nothing to hold out"):
         make(task="open", split="pair")
 
 

@@ -218,6 +218,8 @@ class GymRobot:
             gymnasium = importlib.import_module("gymnasium")
             importlib.import_module(self._environment.module)
             return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
+        except ValueError as error:
+            raise UserError(f"environment {self._environment.id}: {error}") from None
         except ModuleNotFoundError as error:
             raise UserError(f"environment {self._environment.id}: Python package {error.name} is missing") from None
         except ImportError as error:
