@@ -44,6 +44,12 @@ def environment(text: str) -> str:
     return one_of("environment", ENVIRONMENTS)(text)
 
 
+def variant(text: str) -> str:
+    from vla.runtime.variants import VARIANTS
+
+    return one_of("variant", VARIANTS)(text)
+
+
 def device(text: str) -> str:
     kind, _, index = text.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vla import __version__, assets
-from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, whole
+from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.errors import UserError
 
+VARIANT_HELP = "two-speed (default), frozen, blind, synchronous or no-thoughts: other ways to run S2, to compare"
 BENCHES = {"sim": "environment steps per second on one core, with both cameras"}
 
 
@@ -119,7 +120,14 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
     parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
-    parser.add_argument("--no-thoughts", action="store_true", help="S1 alone: latents stay 'none yet'")
+    parser.add_argument("--variant", type=variant, default="two-speed", metavar="V", help=VARIANT_HELP)
+    parser.add_argument(
+        "--no-thoughts",
+        action="store_const",
+        dest="variant",
+        const="no-thoughts",
+        help="S1 alone: latents stay 'none yet'; the same as --variant no-thoughts",
+    )
     _add_delays(parser)
     _add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
@@ -141,7 +149,7 @@ def _eval(args: argparse.Namespace) -> None:
         task=args.task,
         split=args.split,
         swap=args.swap,
-        no_thoughts=args.no_thoughts,
+        variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         report=args.report,
     )

@@ -28,7 +28,7 @@ def test_the_document_says_what_was_done_and_what_came_of_it(expert_anywhere, ca
 
 def test_without_thoughts_s2_is_not_asked(expert_anywhere):
     document = evaluate(
-        "expert", "tabletop", 1, 100_000, EvalOptions(task="lift", no_thoughts=True), loaded=expert_anywhere
+        "expert", "tabletop", 1, 100_000, EvalOptions(task="lift", variant="no-thoughts"), loaded=expert_anywhere
     )
     assert document["latency"]["s2_ms"]["p50"] is None
 

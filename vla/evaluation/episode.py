@@ -7,8 +7,9 @@ import numpy as np
 
 from vla.evaluation import instructions
 from vla.robots.base import SimulatedRobot
-from vla.runtime.loop import ControlLoop, Policy, Timing
+from vla.runtime.loop import Policy, Timing
 from vla.runtime.telemetry import StepView, Trace
+from vla.runtime.variants import Variant, build_loop
 
 Choice = Literal["given", "swap", "tour"]
 
@@ -18,12 +19,12 @@ class Play:
     """How episodes are played.
 
     choice: follow the scene's own instruction, one about another object ("swap"), or each family in turn ("tour").
-    use_thoughts, words_every: as in `ControlLoop`.
+    variant: as in `build_loop`. words_every: as in `ControlLoop`.
     """
 
     timing: Timing = field(default_factory=Timing)
     choice: Choice = "given"
-    use_thoughts: bool = True
+    variant: Variant = "two-speed"
     words_every: float | None = None
 
 
@@ -87,11 +88,11 @@ def play_episode(
     if wanted != given:
         robot.set_instruction(wanted)
     request = instructions.current(robot)
-    loop = ControlLoop(
+    loop = build_loop(
+        play.variant,
         policy,
         robot,
         play.timing,
-        use_thoughts=play.use_thoughts,
         words_every=play.words_every,
         on_step=recorder.add if recorder is not None else None,
     )

@@ -20,6 +20,7 @@ from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles, success_summary
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
+from vla.runtime.variants import Variant
 
 WORDS_EVERY_S = 1.0
 VIDEOS, SHEETS = 4, 18
@@ -30,18 +31,18 @@ class EvalOptions:
     """What `vla eval` can be asked for.
 
     task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
-    no_thoughts: S1 alone, its latents "none yet". report: folder for report.html.
+    variant: how the policy is run (`vla.runtime.variants`). report: folder for report.html.
     """
 
     task: str = "all"
     split: str = "all"
     swap: bool = False
-    no_thoughts: bool = False
+    variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
     report: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("task", "split", "swap", "no_thoughts")}
+        own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant")}
         return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
 
@@ -65,7 +66,7 @@ def evaluate(
     play = Play(
         timing=options.timing,
         choice="swap" if options.swap else "given",
-        use_thoughts=not options.no_thoughts,
+        variant=options.variant,
         words_every=WORDS_EVERY_S if options.report else None,
     )
     if loaded is None:

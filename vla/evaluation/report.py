@@ -57,8 +57,10 @@ def conditions(document: Mapping[str, Any]) -> str:
     options = document["options"]
     period = options["s2_delay"] if options["s2_period"] is None else options["s2_period"]
     parts = [f"S2 delay {options['s2_delay']:g} s, period {period:g} s", f"S1 delay {options['s1_delay']} steps"]
-    if options["no_thoughts"]:
+    if options["variant"] == "no-thoughts":
         parts = ["S1 alone, latents “none yet”", parts[-1]]
+    elif options["variant"] != "two-speed":
+        parts.append(options["variant"])
     if options["swap"]:
         parts.append("each instruction changed to another object of its scene")
     for key in ("task", "split"):

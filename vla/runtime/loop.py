@@ -76,6 +76,16 @@ class Timing:
         return self.s2_delay if self.s2_period is None else self.s2_period
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What to command in one control step, and the thought behind it; held: waiting instead of acting."""
+
+    action: Action
+    thought: Thought | None
+    age_s: float | None
+    held: bool
+
+
 class ControlLoop:
     """Drives one episode on `SimClock`: one `step` is one control period of the robot, which has just been reset.
 
@@ -124,7 +134,19 @@ class ControlLoop:
         """One control period: let S2 look, replan S1 if it is due, command the robot."""
         observation = self._robot.observe()
         step, now = self.clock.step, self.clock.now
-        due = step >= self._replan_at
+        decision = self._decide(step, now, observation, due=step >= self._replan_at)
+        sent = self._robot.command(decision.action)
+        if self._on_step is not None:
+            thought, age = decision.thought, decision.age_s
+            view = StepView(
+                step, now, observation, self._instruction, sent, thought, age, self._words, decision.held
+            )
+            self._on_step(view)
+        self.clock.tick()
+        self.trace.steps += 1
+        self.trace.starvations = self._stitcher.starvations
+
+    def _decide(self, step: int, now: float, observation: Observation, due: bool) -> Decision:
         if self._use_thoughts:
             self._worker.advance(now, observation.images, self._instruction, self._instruction_id, wanted=due)
         thought = self._mailbox.newest(self._instruction_id)
@@ -138,36 +160,38 @@ class ControlLoop:
             self._replan_at = step + 1
             self.trace.holds += waiting
             self.trace.stale += stale
-            action = self._stitcher.hold()
-        else:
-            if due:
-                self._replan(step, now, observation, thought, age)
-            action = self._stitcher.next(step)
-        sent = self._robot.command(action)
-        if self._on_step is not None:
-            held = waiting or stale
-            view = StepView(step, now, observation, self._instruction, sent, thought, age, self._words, held)
-            self._on_step(view)
-        self.clock.tick()
-        self.trace.steps += 1
-        self.trace.starvations = self._stitcher.starvations
+            return Decision(self._stitcher.hold(), thought, age, held=True)
+        if due:
+            self._replan(step, now, observation, thought, age)
+        return Decision(self._stitcher.next(step), thought, age, held=False)
 
     def _replan(
         self, step: int, now: float, observation: Observation, thought: Thought | None, age: float | None
     ) -> None:
         delay = self.timing.s1_delay
-        prefix = self._stitcher.prefix(step, delay)
-        begin = time.perf_counter()
-        actions = self._policy.act(observation.images, observation.state, thought, now, prefix)
-        self.trace.s1_ms.append(1e3 * (time.perf_counter() - begin))
+        actions = self._act(observation, thought, now, self._stitcher.prefix(step, delay))
         if age is not None:
-            self.trace.s2_age_s.append(age)
             self.trace.warnings += age > self.timing.s2_warn + EPSILON
         if delay >= len(actions):
             raise UserError(f"--s1-delay is {delay} steps, but this policy's chunks are {len(actions)} long: give less")
         self._stitcher.commit(Chunk(capture=step, effective=step + delay, actions=actions))
         # S1 computes one chunk at a time: a slow one puts the next replan off.
         self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
+
+    def _think(self, now: float, images: Images) -> Thought:
+        """A thought of this moment, at once: for loops that wait for S2."""
+        begin = time.perf_counter()
+        thought = self._policy.think(images, self._instruction, now, self._instruction_id)
+        self.trace.s2_ms.append(1e3 * (time.perf_counter() - begin))
+        return thought
+
+    def _act(self, observation: Observation, thought: Thought | None, now: float, prefix: NDArray[np.float32]) -> Any:
+        begin = time.perf_counter()
+        actions = self._policy.act(observation.images, observation.state, thought, now, prefix)
+        self.trace.s1_ms.append(1e3 * (time.perf_counter() - begin))
+        if thought is not None:
+            self.trace.s2_age_s.append(thought.age(now))
+        return actions
 
     def run(self, instruction: str | Callable[[], str], max_steps: int, finished: Callable[[], bool]) -> Trace:
         """Follow an instruction, which may change if it is asked for, until `finished()` or for `max_steps` periods."""

@@ -1,0 +1,106 @@
+"""Other ways to run the same policy, to see what two speeds and a second look are worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.robots.base import Observation, Robot
+from vla.runtime.clock import EPSILON
+from vla.runtime.loop import ControlLoop, Decision, Policy, Timing
+from vla.runtime.s2_worker import Images
+from vla.runtime.stitcher import Chunk
+from vla.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from vla.s2.thought import Thought
+
+Variant = Literal["two-speed", "frozen", "blind", "synchronous", "no-thoughts"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+
+def build_loop(variant: Variant, policy: Policy, robot: Robot, timing: Timing, **options: Any) -> ControlLoop:
+    """A loop for one episode. Raises UserError as `ControlLoop` does.
+
+    two-speed: as deployed. frozen: S2 thinks once, in its first look; that thought only ages. blind: S2 reads the
+    instruction over a black image. synchronous: one rate; S1 waits for S2, and the robot for both. no-thoughts: S1
+    alone, its latents "none yet".
+    """
+    if variant == "frozen":
+        policy = Frozen(policy)
+    elif variant == "blind":
+        policy = Blind(policy)
+    make = SynchronousLoop if variant == "synchronous" else ControlLoop
+    return make(policy, robot, timing, use_thoughts=variant != "no-thoughts", **options)
+
+
+class _Wrapped:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @property
+    def spec(self) -> RobotSpec:
+        return self._policy.spec
+
+    @property
+    def config(self) -> Any:
+        return self._policy.config
+
+    def act(
+        self,
+        images: Images,
+        state: NDArray[np.float32],
+        thought: Thought | None,
+        now: float,
+        prefix: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        return self._policy.act(images, state, thought, now, prefix)
+
+
+class Frozen(_Wrapped):
+    """Its first thought is its only one, whatever is asked later."""
+
+    _first: Thought | None = None
+
+    def think(
+        self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
+    ) -> Thought:
+        if self._first is None:
+            self._first = self._policy.think(images, instruction, stamp, instruction_id, words)
+        return replace(self._first, instruction_id=instruction_id)
+
+
+class Blind(_Wrapped):
+    """S2 hears but does not see; S1 keeps its eyes."""
+
+    def think(
+        self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
+    ) -> Thought:
+        black = {name: np.zeros_like(image) for name, image in images.items()}
+        return self._policy.think(black, instruction, stamp, instruction_id, words)
+
+
+class SynchronousLoop(ControlLoop):
+    """One rate: look, wait for S2 and then for S1, act, look again. While they compute the robot holds.
+
+    It acts for twice as long as it waits, if the chunk is that long, and at least for the policy's replan steps.
+    """
+
+    def _decide(self, step: int, now: float, observation: Observation, due: bool) -> Decision:
+        if due:
+            self._thought = self._think(now, observation.images)
+            rate, timing = self._robot.spec.rate_hz, self.timing
+            wait = math.ceil(timing.s2_delay * rate - EPSILON) + timing.s1_delay
+            nothing = np.zeros((0, self._robot.spec.action_size), np.float32)
+            actions = self._act(observation, self._thought, now, nothing)
+            self._stitcher.drop()
+            self._stitcher.commit(Chunk(capture=step + wait, effective=step + wait, actions=actions))
+            self._replan_at = step + wait + min(len(actions), max(int(self._policy.config.replan_steps), 2 * wait))
+            self._acts_from = step + wait
+        held = step < self._acts_from
+        self.trace.holds += held
+        return Decision(self._stitcher.next(step), self._thought, self._thought.age(now), held)
