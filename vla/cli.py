@@ -17,8 +17,11 @@ from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.errors import UserError
 
-VARIANT_HELP = "two-speed (default), frozen, blind, synchronous or no-thoughts: other ways to run S2, to compare"
-BENCHES = {"sim": "environment steps per second on one core, with both cameras"}
+VARIANT_HELP = "two-speed (default), frozen, blind, synchronous or no-thoughts: other ways to run it"
+BENCHES = {
+    "sim": "environment steps per second on one core, with both cameras",
+    "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -247,14 +250,30 @@ def _add_bench(commands: Any) -> None:
     parser = _command(commands, "bench", _bench, "measure", epilog=listed)
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    latency = parser.add_argument_group("latency")
+    latency.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
+    latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
+    latency.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
+    latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
+    latency.add_argument("--episodes", type=whole(1), default=200, metavar="N", help="a point (default 200)")
+    latency.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
+    latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
+    _add_workers(parser)
 
 
 def _bench(args: argparse.Namespace) -> None:
     if args.json:
         assets.check_file_writable(args.json, "--json")
-    from vla.bench.sim import bench_sim
+    if args.what == "sim":
+        from vla.bench.sim import bench_sim
 
-    document = {"sim": bench_sim}[args.what]()
+        document = bench_sim()
+    else:
+        from vla.bench.latency import Study, bench_latency, default_tasks
+
+        tasks = default_tasks(args.env, args.tasks)
+        study = Study(args.policy, args.peer, args.env, tasks, args.episodes, args.seed)
+        document = bench_latency(study, args.out, args.workers)
     if args.json:
         _write_json(args.json, document)
 

@@ -38,7 +38,7 @@ class ExpertPolicy:
         if self._assignment is not self._env.assignment or now == 0:
             self._assignment = self._env.assignment
             self._expert = make_expert(self._env, np.random.default_rng(0))
-        return np.tile(self._expert.act(), (8, 1)).astype(np.float32)
+        return np.tile(self._expert.act(), (12, 1)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

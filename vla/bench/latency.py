@@ -1,0 +1,201 @@
+"""Success against latency: the same policy run at two speeds and otherwise, over the same seeds.
+
+Every point (a way to run, an S2 delay, an S1 delay) is kept in `points/`, so that an interrupted measurement goes on.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vla import assets
+from vla.bench.table import Row, report
+from vla.errors import UserError
+from vla.evaluation.console import progress_bar
+from vla.evaluation.episode import Play
+from vla.evaluation.paired import paired_difference
+from vla.evaluation.pool import Job, play_all
+from vla.evaluation.setup import Setup
+from vla.evaluation.statistics import success_summary
+from vla.robots.gym_sim import find_environment
+from vla.runtime.loop import Policy, Timing
+from vla.runtime.variants import Variant
+
+S2_DELAYS_S, S1_DELAYS = (0.0, 0.2, 0.5, 1.0), (0, 2, 4, 8)
+USUAL_S2_DELAY_S = 0.2
+OURS = "two-speed"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured. peer: a policy of the same recipe trained at age 0 only, or None. tasks: families in turn."""
+
+    policy: str
+    peer: str | None
+    env: str
+    tasks: tuple[str, ...]
+    episodes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.episodes < len(self.tasks):
+            raise UserError(f"bench latency: {self.episodes} episodes cannot cover {len(self.tasks)} families")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One curve's value: `curve` names who runs and how."""
+
+    curve: str
+    policy: str
+    variant: Variant
+    s2_delay: float
+    s1_delay: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.curve}-s2-{self.s2_delay:g}-s1-{self.s1_delay}.json"
+
+
+def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None = None) -> dict[str, Any]:
+    """Measure every point, write `latency.md` with its plots and `latency.json` into `out`; returns the table.
+
+    `loaded` is used instead of loading the policies. Raises UserError for bad input before the first episode.
+    """
+    for task in study.tasks:
+        find_environment(study.env, task)
+    if loaded is None:
+        for policy in filter(None, (study.policy, study.peer)):
+            assets.find("policy", policy)
+    assets.check_folder_writable(out, "--out")
+    points = list(dict.fromkeys(_points(study)))
+    (out / "points").mkdir(parents=True, exist_ok=True)
+    outcomes = {point: _measure(study, point, out / "points" / point.file, workers, loaded) for point in points}
+    document = _document(study, outcomes)
+    (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for axis in ("s2_delay", "s1_delay"):
+        _plot(document["curves"][axis], axis, out / f"{axis}.png")
+    (out / "latency.md").write_text(_page(study, document), encoding="utf-8")
+    print(f"page: {out / 'latency.md'}")
+    return report("Success at the usual delays, ours beside the others", _rows(document))
+
+
+def _points(study: Study) -> Iterator[Point]:
+    ways: list[tuple[str, str, Variant]] = [(OURS, study.policy, "two-speed")]
+    if study.peer:
+        ways.append(("trained-at-age-0", study.peer, "two-speed"))
+    ways += [(name, study.policy, name) for name in ("frozen", "blind", "synchronous")]
+    for curve, policy, variant in ways:
+        for delay in S2_DELAYS_S:
+            yield Point(curve, policy, variant, delay, 0)
+        for steps in S1_DELAYS:
+            yield Point(curve, policy, variant, USUAL_S2_DELAY_S, steps)
+
+
+def _measure(study: Study, point: Point, file: Path, workers: int, loaded: Policy | None) -> list[bool]:
+    """Outcomes in seed order; family i of the study plays the seeds seed + i, seed + i + n, ..."""
+    asked = {"study": vars(study) | {"tasks": list(study.tasks)}, "point": vars(point)}
+    if file.is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known.get("asked") != asked:
+            raise UserError(f"bench latency: {file} is of another study; choose another --out")
+        return list(known["outcomes"])
+    outcomes: dict[int, bool] = {}
+    timing = Timing(point.s2_delay, None, point.s1_delay)
+    with progress_bar(file.stem, study.episodes) as show:
+        for which, task in enumerate(study.tasks):
+            setup = Setup(point.policy, study.env, task, play=Play(timing, variant=point.variant))
+            jobs = [Job(i, study.seed + i) for i in range(which, study.episodes, len(study.tasks))]
+            for result in play_all(setup, jobs, workers, loaded):
+                outcomes[result.index] = result.success
+                show(result)
+    ordered = [outcomes[index] for index in sorted(outcomes)]
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"asked": asked, "outcomes": ordered}), encoding="utf-8")
+    partial.replace(file)
+    return ordered
+
+
+def _document(study: Study, outcomes: dict[Point, list[bool]]) -> dict[str, Any]:
+    """Per axis and curve: delay -> success with its interval, and ours minus it on the same seeds."""
+    curves: dict[str, dict[str, dict[str, Any]]] = {"s2_delay": {}, "s1_delay": {}}
+    reference = {(p.s2_delay, p.s1_delay): done for p, done in outcomes.items() if p.curve == OURS}
+    for point, done in outcomes.items():
+        entry = success_summary(done)
+        entry["ours_minus_it"] = vars(paired_difference(reference[point.s2_delay, point.s1_delay], done))
+        if point.s1_delay == 0:
+            curves["s2_delay"].setdefault(point.curve, {})[f"{point.s2_delay:g}"] = entry
+        if point.s2_delay == USUAL_S2_DELAY_S:
+            curves["s1_delay"].setdefault(point.curve, {})[str(point.s1_delay)] = entry
+    loss = paired_difference(reference[0.0, 0], reference[0.5, 0])
+    return {"study": vars(study), "curves": curves, "lost_from_0_to_0.5_s": vars(loss)}
+
+
+def _rows(document: dict[str, Any]) -> list[Row]:
+    at = f"{USUAL_S2_DELAY_S:g}"
+    curves = document["curves"]["s2_delay"]
+    ours = curves[OURS][at]["success_rate"]
+    return [
+        Row(f"success at S2 delay {at} s", ours, "share", name, max(curve[at]["success_rate"], 1e-9))
+        for name, curve in curves.items()
+        if name != OURS
+    ]
+
+
+def _plot(curves: dict[str, dict[str, Any]], axis: str, picture: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, points in curves.items():
+        delays = [float(delay) for delay in points]
+        rates = [100 * entry["success_rate"] for entry in points.values()]
+        spread = [
+            [abs(100 * entry["ci95"][side] - rate) for entry, rate in zip(points.values(), rates, strict=True)]
+            for side in (0, 1)
+        ]
+        width = 2.5 if name == OURS else 1.2
+        axes.errorbar(delays, rates, spread, label=name, marker="o", capsize=3, linewidth=width)
+    axes.set_xlabel("S2 delay (s)" if axis == "s2_delay" else "S1 delay (control steps of 50 ms)")
+    axes.set_ylabel("success (%)")
+    axes.set_ylim(0, 100)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+
+
+def _page(study: Study, document: dict[str, Any]) -> str:
+    lines = [
+        "# Success against latency",
+        "",
+        f"Policy `{study.policy}`" + (f", beside `{study.peer}`, trained at age 0 only" if study.peer else "") + ".",
+        f"{study.episodes} episodes a point on `{study.env}` ({', '.join(study.tasks)}), the same seeds everywhere,",
+        f"from {study.seed}. In brackets: two-speed minus this curve, paired, in points, with its 95 % interval.",
+    ]
+    for axis, unit in (("s2_delay", "S2 delay (s), S1 delay 0"), ("s1_delay", "S1 delay (steps), S2 delay 0.2 s")):
+        curves = document["curves"][axis]
+        delays = list(curves[OURS])
+        lines += ["", f"## {unit}", "", f"![{unit}]({axis}.png)", "", f"| | {' | '.join(delays)} |"]
+        lines.append("|---" * (len(delays) + 1) + "|")
+        for name, points in curves.items():
+            lines.append(f"| {name} | {' | '.join(_cell(points[delay], name == OURS) for delay in delays)} |")
+    lost = document["lost_from_0_to_0.5_s"]
+    lines += ["", f"From S2 delay 0 to 0.5 s, two-speed loses {_points_text(lost)} points.", ""]
+    return "\n".join(lines)
+
+
+def _cell(entry: dict[str, Any], ours: bool) -> str:
+    rate = f"{100 * entry['success_rate']:.0f} %"
+    return rate if ours else f"{rate} ({_points_text(entry['ours_minus_it'])})"
+
+
+def _points_text(difference: dict[str, float]) -> str:
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.0f}, {low:+.0f} to {high:+.0f}"
+
+
+def default_tasks(env: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The families asked for, or all of the environment."""
+    return tuple(wanted) or find_environment(env).families
