@@ -33,6 +33,8 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "eval --policy x --episodes -3",
         "eval --policy x --episodes many",
         "eval --policy x --s2-delay -0.1",
+        "eval --policy x --variant slow",
+        "bench latency --tasks fold",
         "eval --policy x --s2-period nan",
         "eval --policy x --s1-delay -1",
         "eval --policy x --workers 0",

@@ -11,6 +11,7 @@ from dot_world import SIZE, SPEC, TASKS, write_episodes
 from vla import assets
 from vla.data.cache import FrameCache
 from vla.errors import UserError
+from vla.s2.system import SlowConfig, SlowSystem
 from vla.s2.tokenizer import place_words
 from vla.tandem import TandemPolicy
 from vla.training.recipe import Recipe, load_recipe
@@ -128,6 +129,13 @@ def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp
     change(recipe, seed=1)
     with pytest.raises(UserError, match="holds a run with another recipe"):
         train([episodes, stills], out, recipe, "cpu")
+
+
+def test_a_run_of_words_alone_leaves_an_s2(recipe, stills, tmp_path) -> None:
+    change(recipe, stages=TINY["stages"][:1])
+    train([stills], tmp_path / "run", recipe, "cpu")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["1-words", "run.json", "s2"]
+    assert SlowSystem.from_pretrained(tmp_path / "run" / "s2").config == SlowConfig(**TINY["slow"])
 
 
 def test_a_run_can_start_from_a_policy(recipe, episodes, stills, tmp_path) -> None:

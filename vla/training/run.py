@@ -5,6 +5,7 @@ The folder of a run:
     1-words/ ... one folder per stage (`vla.training.loop`)
     latents/     what S2 thought of every frame, for S1's stage
     policy/      the newest whole policy, a checkpoint of `vla.tandem`
+    s2/          S2 alone, of a recipe that trains nothing else
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class _Run:
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
             if self.fast is not None and self.caches:
                 self._policy().save_pretrained(self.out / "policy")
+        if self.fast is None and self.slow is not None:
+            self.slow.save_pretrained(self.out / "s2")
 
     # Each stage hands its averaged weights on in self.slow and self.fast; a finished one only loads them.
 
