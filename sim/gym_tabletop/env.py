@@ -1,6 +1,7 @@
 """The tabletop as a Gymnasium environment: a seven-joint arm does as it is told on a table of coloured things."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -72,7 +73,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         _check_choice("quality", quality, ("fast", "high"))
         self.families = tuple(self.tasks) if task == "all" else (task,)
         if split == "pair":
-            self.families = tuple(f for f in self.families if self.tasks[f].held_out_pair or not self._is_skill(f))
+            self.families = tuple(f for f in self.families if _has_pair(self.tasks[f]))
             if not self.families:
                 raise ValueError(f"split='pair' has nothing to hold out of task={task!r}, which names no objects")
         self.suite, self.events = suite, events
@@ -169,8 +170,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         for substep in range(1, substeps + 1):
             self.data.ctrl[:7] = before + (self._joint_target - before) * substep / substeps
             self.data.ctrl[7:9] = fingers + stride * substep / substeps
-            if pushed and self._event:
-                self._event.push(self.data, *pushed)
+            if pushed:
+                pushed()
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
         self._judge()
@@ -291,9 +292,6 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             return layout
         return layout.with_pair(pairs[int(rng.integers(len(pairs)))])
 
-    def _is_skill(self, family: str) -> bool:
-        return isinstance(self.tasks[family], Skill)
-
     def _listed(self) -> dict[str, Task]:
         """The families that say something of their own; a changed mind uses the others' words."""
         return {name: task for name, task in self.tasks.items() if name != "changed"}
@@ -339,19 +337,22 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if assignment is not None:
             self._give(assignment)
 
-    def _begin_event(self) -> tuple[int, int] | None:
-        """The body and first degree of freedom that a hand moves during this step, if one does."""
-        event, target = self._event, self._assignment.stages[self.stage].request.target
-        slot = next((i for i, pose in enumerate(self.layout.objects) if pose.pair == target), None)
+    def _begin_event(self) -> Callable[[], None] | None:
+        """What a hand does before each physics step of this control step, if it does anything."""
+        if (event := self._event) is None:
+            return None
         self.data.xfrc_applied[:] = 0
-        if event is None or slot is None or not event.start < self._steps <= event.start + event.steps + 1:
+        target = self._assignment.stages[self.stage].request.target
+        slot = self.layout.slot(target)
+        if slot is None or not event.start < self._steps <= event.start + event.steps + 1:
             return None
         if self._steps == event.start + event.steps + 1:
             event.end(self.model)
             return None
         gripped = target in self.physics().gripped
         event.begin(self.model, gripped)
-        return None if gripped else (self._object_bodies[slot], int(self.model.joint(f"object{slot}").dofadr[0]))
+        body, dof = self._object_bodies[slot], int(self.model.joint(f"object{slot}").dofadr[0])
+        return None if gripped else functools.partial(event.push, self.data, body, dof)
 
     def _thing(self, name: str, kind: str, place: NDArray[np.float64], size: float) -> Thing:
         colour, shape = name.split() if " " in name else ("", name)
@@ -398,6 +399,11 @@ _MUTABLE = (
     "geom_conaffinity", "body_pos", "body_gravcomp", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse",
 )  # fmt: skip
 """Model fields a layout or randomisation writes; every reset starts from their compiled values."""
+
+
+def _has_pair(task: Task) -> bool:
+    """Its own, or that of the skills it is made of."""
+    return bool(task.held_out_pair) or not isinstance(task, Skill)
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

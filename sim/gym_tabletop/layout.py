@@ -12,8 +12,8 @@ REGION_LOW, REGION_HIGH = np.array([0.39, -0.23]), np.array([0.66, 0.23])
 TRAY_HALF, TRAY_FLOOR = 0.065, 0.006
 PANEL_X = 0.76
 OBJECT_SPACING, TRAY_SPACING, TRAYS_APART = 0.09, 0.115, 0.15
-DRAWER_REACH = ((0.61, 0.13), (0.61, 0.15))
-"""Room for the drawer to slide and the hand to work it: x and radius, for objects and for trays (m)."""
+DRAWER_X, DRAWER_SPACING, DRAWER_TRAY_SPACING = 0.61, 0.13, 0.15
+"""Where the drawer slides and the hand works it, and how far from there objects and trays stay (m)."""
 DISC_RADIUS, DISC_TOP = 0.135, 0.013
 
 Place = tuple[float, float]
@@ -64,9 +64,13 @@ class Layout:
     drawer: Drawer | None = None
     disc: Disc | None = None
 
+    def slot(self, pair: str) -> int | None:
+        """Which of the objects it is."""
+        return next((i for i, thing in enumerate(self.objects) if thing.pair == pair), None)
+
     def with_pair(self, pair: str) -> "Layout":
         """The same places, with `pair` among the objects: in place of the first, unless it is there already."""
-        if any(thing.pair == pair for thing in self.objects):
+        if self.slot(pair) is not None:
             return self
         return replace(self, objects=(replace(self.objects[0], pair=pair), *self.objects[1:]))
 
@@ -79,11 +83,9 @@ def sample_layout(rng: np.random.Generator) -> Layout:
         ObjectPose(PAIRS[pair], float(rng.uniform(0.022, 0.025)), place, float(rng.uniform(-np.pi / 4, np.pi / 4)))
         for pair, place in zip(pairs, places, strict=True)
     )
-    colours = list(COLOURS)
-    tray_colours = rng.permutation(colours)[:2]
-    buttons = rng.permutation(colours)[:2]
-    panel = (float(rng.uniform(-0.12, 0.12)), str(buttons[0]), str(buttons[1]))
-    return Layout(objects, tuple((str(c), x, y) for c, (x, y) in zip(tray_colours, trays, strict=True)), panel)
+    tray_colours, buttons = _two_colours(rng), _two_colours(rng)
+    panel = (float(rng.uniform(-0.12, 0.12)), *buttons)
+    return Layout(objects, tuple((c, *place) for c, place in zip(tray_colours, trays, strict=True)), panel)
 
 
 def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
@@ -93,8 +95,7 @@ def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
     """
     side = float(rng.choice([-1.0, 1.0]))
     drawer = Drawer(side * float(rng.uniform(0.10, 0.14)), 0.0 if turning else float(rng.integers(2)))
-    x, room = DRAWER_REACH[0]
-    beside, for_trays = ((x, drawer.y), room), ((x, drawer.y), DRAWER_REACH[1][1])
+    before = (DRAWER_X, drawer.y)
     disc: Disc | None = None
     trays: list[Place] = []
     if turning:
@@ -102,7 +103,7 @@ def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
         disc = Disc(centre, float(rng.choice([-1.0, 1.0]) * rng.uniform(0.25, 0.55)))
         places = _ring(rng, centre)
     else:
-        places, trays = _scatter_all(rng, [beside], [for_trays])
+        places, trays = _scatter_all(rng, [(before, DRAWER_SPACING)], [(before, DRAWER_TRAY_SPACING)])
     pairs = rng.choice(len(PAIRS), size=len(places), replace=False)
     floor = DISC_TOP if turning else 0.0
     objects = [
@@ -114,11 +115,15 @@ def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
     if trays and rng.random() < 0.3:
         home = trays[int(rng.integers(2))]
         objects[-1] = replace(objects[-1], place=home, floor=TRAY_FLOOR)
-    colours = list(COLOURS)
-    tray_colours, buttons = rng.permutation(colours)[:2], rng.permutation(colours)[:2]
-    panel = (-side * float(rng.uniform(0.10, 0.15)), str(buttons[0]), str(buttons[1]))
-    named = tuple((str(c), *place) for c, place in zip(tray_colours, trays, strict=False))
+    tray_colours, buttons = _two_colours(rng), _two_colours(rng)
+    panel = (-side * float(rng.uniform(0.10, 0.15)), *buttons)
+    named = tuple((c, *place) for c, place in zip(tray_colours, trays, strict=False))
     return Layout(tuple(objects), named, panel, drawer, disc)
+
+
+def _two_colours(rng: np.random.Generator) -> tuple[str, str]:
+    one, two, *_ = rng.permutation(list(COLOURS))
+    return str(one), str(two)
 
 
 def _scatter_all(

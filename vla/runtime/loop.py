@@ -199,8 +199,8 @@ class ControlLoop:
         for _ in range(max_steps):
             if finished():
                 break
-            if self._instruction_id < 0 or ask() != self._instruction:
-                self.instruct(ask())
+            if (wanted := ask()) != self._instruction or self._instruction_id < 0:
+                self.instruct(wanted)
             self.step()
         return self.trace
 

@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vla.robots.base import Observation, Robot
 from vla.runtime.clock import EPSILON
 from vla.runtime.loop import ControlLoop, Decision, Policy, Timing
 from vla.runtime.s2_worker import Images
 from vla.runtime.stitcher import Chunk
-from vla.spec import RobotSpec
 
 if TYPE_CHECKING:
     from vla.s2.thought import Thought
@@ -39,26 +37,11 @@ def build_loop(variant: Variant, policy: Policy, robot: Robot, timing: Timing, *
 
 
 class _Wrapped:
+    """A policy but for its `think`."""
+
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-
-    @property
-    def spec(self) -> RobotSpec:
-        return self._policy.spec
-
-    @property
-    def config(self) -> Any:
-        return self._policy.config
-
-    def act(
-        self,
-        images: Images,
-        state: NDArray[np.float32],
-        thought: Thought | None,
-        now: float,
-        prefix: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        return self._policy.act(images, state, thought, now, prefix)
+        self.spec, self.config, self.act = policy.spec, policy.config, policy.act
 
 
 class Frozen(_Wrapped):

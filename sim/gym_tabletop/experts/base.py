@@ -164,7 +164,9 @@ class Expert:
         return now + (yaw - now + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
     def _slot(self, thing: Thing) -> int:
-        return next(i for i, pose in enumerate(self.env.layout.objects) if pose.pair == thing.name)
+        slot = self.env.layout.slot(thing.name)
+        assert slot is not None, f"{thing.name} is no object"
+        return slot
 
     @staticmethod
     def _heading(matrix: Array) -> float:

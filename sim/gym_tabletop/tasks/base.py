@@ -30,6 +30,12 @@ class Request:
     words: str = ""
     stages: tuple[Stage, ...] = ()
 
+    @classmethod
+    def made_of(cls, *stages: Stage, words: str = "") -> Request:
+        """What is asked for when it is done in stages: labels at first are those of the first."""
+        first = stages[0].request
+        return cls(first.target, first.goal, first.goal_position, words, stages)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -74,10 +80,9 @@ class Task(ABC):
 
     def sentences(self, request: Request) -> Iterator[tuple[str, str]]:
         """Every sentence that asks for it, with the split it belongs to."""
-        for split, templates in (("train", self.phrasings), ("phrasing", self.held_out_phrasings)):
-            for template in templates:
-                text = template.format(target=request.words or request.target, goal=request.goal)
-                yield text, "pair" if request.target == self.held_out_pair else split
+        held_out = request.target == self.held_out_pair
+        words = {"target": request.words or request.target, "goal": request.goal}
+        return say(self.phrasings, self.held_out_phrasings, held_out, **words)
 
 
 class Skill(Task):
@@ -93,6 +98,13 @@ class Skill(Task):
     @abstractmethod
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
         """Whether the condition holds at this instant."""
+
+
+def say(train: Sequence[str], phrasing: Sequence[str], pair: bool, **words: str) -> Iterator[tuple[str, str]]:
+    """Every template with its words and its split; `pair`: what it is about is held out, however it is said."""
+    for split, templates in (("train", train), ("phrasing", phrasing)):
+        for template in templates:
+            yield template.format(**words), "pair" if pair else split
 
 
 def distance(a: ArrayLike, b: ArrayLike) -> float:

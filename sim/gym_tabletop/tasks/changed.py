@@ -17,7 +17,7 @@ class Changed(Task):
 
     def requests(self, scene: Scene) -> list[Request]:
         return [
-            Request(one.target, one.goal, one.goal_position, stages=(Stage(skill, one),))
+            Request.made_of(Stage(skill, one))
             for skill in self.skills
             for one in skill.requests(scene)
         ]

@@ -16,13 +16,13 @@ class OpenDrawer(Skill):
     steps_to_hold = 2
 
     def requests(self, scene: Scene) -> list[Request]:
-        return _drawer(scene, -DRAWER_TRAVEL) if scene.opened is not None and scene.opened < CLOSED_TO else []
+        return _drawer(scene, -DRAWER_TRAVEL) if _is_closed(scene) else []
 
     def finished(self, scene: Scene) -> list[Request]:
-        return _drawer(scene, 0) if scene.opened is not None and scene.opened >= OPEN_FROM else []
+        return _drawer(scene, 0) if _is_open(scene) else []
 
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
-        return scene.opened is not None and scene.opened >= OPEN_FROM
+        return _is_open(scene)
 
 
 class CloseDrawer(Skill):
@@ -32,13 +32,21 @@ class CloseDrawer(Skill):
     steps_to_hold = 2
 
     def requests(self, scene: Scene) -> list[Request]:
-        return _drawer(scene, DRAWER_TRAVEL) if scene.opened is not None and scene.opened > OPEN_FROM else []
+        return _drawer(scene, DRAWER_TRAVEL) if _is_open(scene) else []
 
     def finished(self, scene: Scene) -> list[Request]:
-        return _drawer(scene, 0) if scene.opened is not None and scene.opened <= CLOSED_TO else []
+        return _drawer(scene, 0) if _is_closed(scene) else []
 
     def done(self, request: Request, scene: Scene, physics: PhysicsState) -> bool:
-        return scene.opened is not None and scene.opened <= CLOSED_TO
+        return _is_closed(scene)
+
+
+def _is_open(scene: Scene) -> bool:
+    return scene.opened is not None and scene.opened >= OPEN_FROM
+
+
+def _is_closed(scene: Scene) -> bool:
+    return scene.opened is not None and scene.opened <= CLOSED_TO
 
 
 def _drawer(scene: Scene, slide: float) -> list[Request]:

@@ -12,9 +12,7 @@ class Moving(Task):
     turning = True
 
     def requests(self, scene: Scene) -> list[Request]:
-        return [
-            Request(one.target, "", one.goal_position, stages=(Stage(_LIFT, one),)) for one in _LIFT.requests(scene)
-        ]
+        return [Request.made_of(Stage(_LIFT, one)) for one in _LIFT.requests(scene)]
 
 
 _LIFT = Lift()

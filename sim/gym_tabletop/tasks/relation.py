@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gym_tabletop.scene_truth import Scene, Thing
-from gym_tabletop.tasks.base import Request, Skill, Stage, Task
+from gym_tabletop.tasks.base import Request, Skill, Stage, Task, say
 from gym_tabletop.tasks.place import inside
 
 SIDE_MARGIN = 0.05
@@ -22,7 +22,7 @@ class Relation(Task):
     def requests(self, scene: Scene) -> list[Request]:
         described = {thing.name: list(descriptions(thing, scene)) for thing in scene.objects}
         return [
-            Request(one.target, one.goal, one.goal_position, words, (Stage(skill, one),))
+            Request.made_of(Stage(skill, one), words=words)
             for skill in self.skills
             for one in skill.requests(scene)
             for words in described[one.target]
@@ -33,9 +33,8 @@ class Relation(Task):
         held_out = request.target == self.held_out_pair
         skill = stage.skill
         # The last two are held out; some skills' many ways to say it would crowd out the descriptions.
-        for split, templates in (("train", skill.phrasings[:3]), ("phrasing", skill.held_out_phrasings)):
-            for template in templates:
-                yield template.format(target=request.words, goal=request.goal), "pair" if held_out else split
+        words = {"target": request.words, "goal": request.goal}
+        return say(skill.phrasings[:3], skill.held_out_phrasings, held_out, **words)
 
 
 def descriptions(thing: Thing, scene: Scene) -> Iterator[str]:

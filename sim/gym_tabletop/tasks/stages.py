@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gym_tabletop.scene_truth import Scene
-from gym_tabletop.tasks.base import Request, Skill, Stage, Task
+from gym_tabletop.tasks.base import Request, Skill, Stage, Task, say
 
 
 class Stages(Task):
@@ -29,7 +29,7 @@ class Stages(Task):
 
     def _then(self, first: Skill, one: Request, scene: Scene) -> list[Request]:
         return [
-            Request(one.target, one.goal, one.goal_position, stages=(Stage(first, one), Stage(then, two)))
+            Request.made_of(Stage(first, one), Stage(then, two))
             for then in self.thens
             for two in then.requests(scene)
             if two.target not in (one.target, one.goal) and not (one.goal and one.goal == two.goal)
@@ -38,9 +38,7 @@ class Stages(Task):
     def sentences(self, request: Request) -> Iterator[tuple[str, str]]:
         one, two = (_short(stage) for stage in request.stages)
         held_out = any(stage.request.target == stage.skill.held_out_pair for stage in request.stages)
-        for split, templates in (("train", self.phrasings), ("phrasing", self.held_out_phrasings)):
-            for template in templates:
-                yield template.format(first=one, then=two), "pair" if held_out else split
+        return say(self.phrasings, self.held_out_phrasings, held_out, first=one, then=two)
 
 
 def _short(stage: Stage) -> str:
