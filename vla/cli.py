@@ -21,6 +21,7 @@ VARIANT_HELP = "two-speed (default), frozen, blind, synchronous or no-thoughts: 
 BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
+    "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
 
 
@@ -72,6 +73,9 @@ def _add_collect(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; goes on if interrupted")
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
     parser.add_argument("--policy", metavar="P", help="who acts: a policy instead of the scripted experts")
+    parser.add_argument(
+        "--corrected", action="store_true", help="with --policy: record what the expert would have done where it went"
+    )
     _add_workers(parser)
 
 
@@ -93,6 +97,7 @@ def _collect(args: argparse.Namespace) -> None:
         workers=args.workers,
         task=args.task,
         stills=args.stills,
+        corrected=args.corrected,
     )
 
 
@@ -250,13 +255,14 @@ def _add_bench(commands: Any) -> None:
     parser = _command(commands, "bench", _bench, "measure", epilog=listed)
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
+    parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
+    parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     latency = parser.add_argument_group("latency")
-    latency.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
-    latency.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
     latency.add_argument("--episodes", type=whole(1), default=200, metavar="N", help="a point (default 200)")
-    latency.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
     _add_workers(parser)
 
@@ -268,6 +274,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.sim import bench_sim
 
         document = bench_sim()
+    elif args.what == "words":
+        from vla.bench.words import bench_words
+
+        document = bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
     else:
         from vla.bench.latency import Study, bench_latency, default_tasks
 

@@ -87,10 +87,12 @@ class TandemPolicy:
     def think(
         self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
     ) -> Thought:
-        """Look and read. stamp: capture time of the images in seconds; words: also say what is seen."""
+        """Look and read. stamp: capture time of the images in seconds; words: also say what is seen and due."""
         pixels = torch.stack([self._image(images, camera) for camera in self.s2.config.cameras], dim=1)
-        latents, texts = self.s2.think(pixels, [instruction], self.config.max_words if words else 0)
-        return Thought(latents[0].cpu(), stamp, instruction_id, texts[0] if texts else None)
+        latents, _ = self.s2.think(pixels, [instruction])
+        asked = self.s2.config.words_prompt.format(instruction)
+        text = self.s2.speak(pixels, [asked], self.config.max_words)[0] if words else None
+        return Thought(latents[0].cpu(), stamp, instruction_id, text)
 
     @torch.inference_mode()
     def act(

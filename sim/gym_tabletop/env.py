@@ -19,7 +19,7 @@ from gym_tabletop.palette import CELL_CLASSES, DRAWER, PAIRS, SHAPES
 from gym_tabletop.randomization import randomize_look
 from gym_tabletop.rendering import CameraRenderer, project
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
-from gym_tabletop.still import pose_for_still
+from gym_tabletop.still import PLAYED, WEIGHTS, play_for_still, pose_for_still
 from gym_tabletop.tasks import SUITE, TASKS, PhysicsState, Skill, Task
 
 CAMERAS = ("front", "wrist")
@@ -86,6 +86,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._renderer: CameraRenderer | None = None
         self.kinematics = ArmKinematics()
         self._tool = self.model.site("tool").id
+        self._front = self.model.camera("front").id
         self._object_bodies = [self.model.body(f"object{slot}").id for slot in range(scene.SLOTS)]
         self._finger_bodies = {self.model.body(name).id for name in arm.FINGERS}
         image = spaces.Box(0, 255, (obs_size, obs_size, 3), np.uint8)
@@ -125,7 +126,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             getattr(self.model, name)[:] = values
         while True:
             # Only the suite has families that need furniture of their own.
-            families = (str(rng.choice(self.families)),) if self.suite else self.families
+            families = (self._sample_family(rng, still),) if self.suite else self.families
             layout = self._sample_layout(rng, families)
             joints = arm.HOME + rng.uniform(-HOME_SPREAD, HOME_SPREAD, 7)
             self._place(layout, joints)
@@ -134,7 +135,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 break
         if self.randomize:
             randomize_look(self.model, rng)
-        if still:
+        played = still and rng.random() < PLAYED
+        if still and not played:
             pose_for_still(self, rng)
         mujoco.mj_forward(self.model, self.data)
         self._steps, self._event = 0, None
@@ -144,6 +146,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._give(assignment)
         self._change_at = int(rng.integers(*CHANGE_STEPS)) if self._family == "changed" else None
         self._event = Event.sample(rng) if self.events and rng.random() < 0.5 else None
+        if played:
+            play_for_still(self, rng)
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -284,6 +288,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         enough = counts.max(axis=-1) >= cell * cell // 5  # small things never fill half a cell
         return np.where(enough, best + 1, 0).astype(np.uint8)
 
+    def _sample_family(self, rng: np.random.Generator, still: bool) -> str:
+        weights = np.array([WEIGHTS.get(name, 1.0) if still else 1.0 for name in self.families])
+        return str(rng.choice(self.families, p=weights / weights.sum()))
+
     def _sample_layout(self, rng: np.random.Generator, families: tuple[str, ...]) -> Layout:
         turning = any(self.tasks[name].turning for name in families)
         layout = sample_suite_layout(rng, turning) if self.suite else sample_layout(rng)
@@ -361,7 +369,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return Thing(name, colour, shape, kind, (x, y, z), (u, v), 0 <= u <= 1 and 0 <= v <= 1, size)
 
     def _project(self, place: tuple[float, float, float]) -> tuple[float, float]:
-        return project(self.model, self.data, "front", np.array(place))
+        return project(self.model, self.data, self._front, np.array(place))
 
     def _touching_fingers(self) -> dict[str, set[int]]:
         names = {self._object_bodies[slot]: pose.pair for slot, pose in enumerate(self.layout.objects)}

@@ -1,5 +1,7 @@
 """Camera images of a scene, fast enough for training on a laptop's software rasteriser."""
 
+import math
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +44,11 @@ class CameraRenderer:
         self._renderer.close()
 
 
-def project(model: mujoco.MjModel, data: mujoco.MjData, camera: str, point: NDArray) -> tuple[float, float]:
-    """Where a point (3,) in metres appears in a square image: (u, v) in [0, 1], u to the right and v down."""
-    eye = data.camera(camera)
-    x, y, z = eye.xmat.reshape(3, 3).T @ (np.asarray(point) - eye.xpos)
-    scale = 0.5 / np.tan(np.deg2rad(float(model.camera(camera).fovy[0])) / 2)
+def project(model: mujoco.MjModel, data: mujoco.MjData, camera: int, point: NDArray) -> tuple[float, float]:
+    """Where a point (3,) in metres appears in a square image: (u, v) in [0, 1], u to the right and v down.
+
+    camera: its id, since looking one up by name takes longer than the projection.
+    """
+    x, y, z = data.cam_xmat[camera].reshape(3, 3).T @ (np.asarray(point) - data.cam_xpos[camera])
+    scale = 0.5 / math.tan(math.radians(float(model.cam_fovy[camera])) / 2)
     return float(0.5 + scale * x / -z), float(0.5 - scale * y / -z)

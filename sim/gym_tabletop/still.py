@@ -1,4 +1,4 @@
-"""Arm poses for still scenes: what the camera will meet in the middle of a task, without playing one."""
+"""Still scenes: what the camera will meet in the middle of a task, posed without playing one, or played that far."""
 
 from typing import TYPE_CHECKING
 
@@ -6,15 +6,31 @@ import mujoco
 import numpy as np
 
 from gym_tabletop import arm
+from gym_tabletop.experts import make_expert
 from gym_tabletop.kinematics import axis_angle_matrix
 
 if TYPE_CHECKING:
     from gym_tabletop.env import TabletopEnv
 
+PLAYED = 0.2
+"""Share of the stills that an expert has played into: half-done things, in the places where experts leave them."""
+WEIGHTS = {"stages": 6.0, "moving": 2.0}
+"""How often a scene of a suite is made for a family, if not once: two things one after the other look different
+half-done, and only one family plays on the turning table."""
+LONGEST_STAGE = 90
+"""Control steps after which most stages are over."""
 HELD, NEAR = 0.25, 0.45
-"""Shares of the stills in which the gripper holds an object, and in which it is close to one."""
+"""Shares of the posed stills in which the gripper holds an object, and in which it is close to one."""
 
 _DOWN = np.diag([1.0, -1.0, -1.0])
+
+
+def play_for_still(env: "TabletopEnv", rng: np.random.Generator) -> None:
+    """Let an expert do what a freshly reset scene asks for, up to a random moment."""
+    expert = make_expert(env, rng)
+    for _ in range(int(rng.integers(LONGEST_STAGE * len(env.assignment.stages)))):
+        if env.step(expert.perturb(expert.act()))[2]:
+            break
 
 
 def pose_for_still(env: "TabletopEnv", rng: np.random.Generator) -> None:

@@ -2,13 +2,16 @@
 
 Only what the front image shows is asked about: a thing hidden by the arm is neither named nor counted. Left and
 right are as seen in that image. A place in words is `<locUU><locVV>`: u and v in 64 steps, 00 to 63.
+
+Short answers point before they speak: the places of what they are about come first, then the words. Who reads the
+answer sees its grounds, and a small model that has found two things need not guess which is further left.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
@@ -16,10 +19,18 @@ import numpy as np
 
 from gym_tabletop.palette import COLOURS, PAIRS, SHAPES
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
+from gym_tabletop.tasks import SUITE
 
-KINDS = ("instruction", "caption", "attribute", "count", "existence", "relation", "pointing")
+KINDS = ("instruction", "subtask", "caption", "attribute", "count", "existence", "relation", "pointing")
+PROBES = ("random", "popular", "adversarial")
+"""Kinds of questions after what is not there (POPE, arXiv 2305.10355), for tests only: "existence-random", ..."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 LOC_STEPS = 64
+HARD_TASKS = ("relation", "stages")
+"""Asked for twice as often: what their words mean depends on more than one thing in the image."""
+POPULAR = tuple(pair for pair in PAIRS if pair not in {task.held_out_pair for task in SUITE.values()})
+"""Objects that every task is taught on."""
+SUBTASK_PROMPT = "{}: what now?"
 SIDE_MARGIN = 0.04
 """Things closer than this in u (fraction of the image width) are neither left nor right of each other."""
 
@@ -71,20 +82,35 @@ def instruction_answer(target: str, pixel: tuple[float, float]) -> str:
     return f"the {target} {loc(pixel)}"
 
 
-def make_questions(
-    scene: Scene, instructions: Sequence[Instruction], families: Sequence[str], rng: np.random.Generator
-) -> list[Question]:
-    """About 14 questions on one scene, the same for the same `rng` state.
+@dataclass(frozen=True)
+class Doing:
+    """What the robot is at: its instruction, the step of it that is due in words, and how far it is, 0 to 1."""
 
-    instructions: all that are possible here; only those of split "train" are used.
+    instruction: Instruction
+    subtask: str
+    progress: float
+
+
+def make_questions(
+    scene: Scene,
+    instructions: Sequence[Instruction],
+    families: Sequence[str],
+    rng: np.random.Generator,
+    doing: Doing | None = None,
+) -> list[Question]:
+    """About 15 questions on one scene, the same for the same `rng` state.
+
+    instructions: all that are possible here; only those of split "train" are used, as of `doing`.
     families: names of the task families, in the order that `Question.family` counts.
     """
     view = _View(scene, Random(int(rng.integers(2**63))))
     makers: list[Callable[[], list[Question]]] = [
+        lambda: _doing(view, doing, families),
         lambda: _instructions(view, instructions, families),
         lambda: _pointing(view),
         lambda: _captions(view),
         lambda: _existence(view),
+        lambda: _probes(view),
         lambda: _attributes(view),
         lambda: _counts(view),
         lambda: _relations(view),
@@ -129,8 +155,36 @@ def _listed(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def _at(*things: Thing) -> str:
+    """Where they are, as an answer begins."""
+    return " ".join(loc(thing.pixel) for thing in things)
+
+
+def _asked(item: Instruction, families: Sequence[str]) -> Question:
+    return Question(
+        kind="instruction",
+        prompt=item.text,
+        answer=instruction_answer(item.target, item.target_pixel),
+        target=_point(item.target_pixel),
+        goal=_point(item.goal_pixel),
+        family=families.index(item.family),
+    )
+
+
+def _doing(view: _View, doing: Doing | None, families: Sequence[str]) -> list[Question]:
+    """What the robot has been told, and how far it is with it."""
+    if doing is None or doing.instruction.split != "train":
+        return []
+    item = doing.instruction
+    if {item.target, item.goal} & {t.name for t in view.hidden}:
+        return []
+    answer = f"{loc(item.target_pixel)} {doing.subtask}, {10 * round(10 * doing.progress)} percent"
+    told = _asked(item, families)
+    return [told, replace(told, kind="subtask", prompt=SUBTASK_PROMPT.format(item.text), answer=answer)]
+
+
 def _instructions(view: _View, instructions: Sequence[Instruction], families: Sequence[str]) -> list[Question]:
-    """Four to six, every task as often as the next, then every target, then every goal and phrasing."""
+    """Four to six, tasks evenly but for the hard ones, then targets, goals and phrasings evenly."""
     hidden = {t.name for t in view.hidden}
     tree: dict[str, dict[str, dict[str, list[Instruction]]]] = {}
     for item in instructions:
@@ -139,7 +193,7 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
             asked.setdefault(item.target, {}).setdefault(item.goal, []).append(item)
     if not tree:
         return []
-    order = view.random.sample(sorted(tree), len(tree))
+    order = view.random.sample(sorted(tree), len(tree), counts=[1 + (task in HARD_TASKS) for task in sorted(tree)])
     used: set[tuple[str, str]] = set()
     questions = []
     for turn in range(view.random.randint(4, 6)):
@@ -150,16 +204,7 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
         used.add((task, target))
         goals = tree[task][target]
         item = view.random.choice(goals[view.random.choice(sorted(goals))])
-        questions.append(
-            Question(
-                kind="instruction",
-                prompt=item.text,
-                answer=instruction_answer(item.target, item.target_pixel),
-                target=_point(item.target_pixel),
-                goal=_point(item.goal_pixel),
-                family=families.index(item.family),
-            )
-        )
+        questions.append(_asked(item, families))
     return questions
 
 
@@ -182,8 +227,8 @@ def _existence(view: _View) -> list[Question]:
     questions = []
     present = {t.name for t in view.scene.things}
     if view.objects:
-        name = view.random.choice(view.objects).name
-        questions.append(Question("existence", view.say(EXISTENCE_PROMPTS, name), "yes"))
+        thing = view.random.choice(view.objects)
+        questions.append(Question("existence", view.say(EXISTENCE_PROMPTS, thing.name), f"{_at(thing)} yes"))
     absent = [pair for pair in PAIRS if pair not in present]
     colours, shapes = {t.colour for t in view.objects}, {t.shape for t in view.objects}
     near = [pair for pair in absent if pair.split()[0] in colours or pair.split()[1] in shapes]
@@ -194,48 +239,70 @@ def _existence(view: _View) -> list[Question]:
     return questions
 
 
+def _probes(view: _View) -> list[Question]:
+    """Objects that are not there: any; one often asked for elsewhere; one put together of two that are there."""
+    present = {t.name for t in view.scene.things}
+    absent = [pair for pair in PAIRS if pair not in present]
+    colours, shapes = {t.colour for t in view.objects}, {t.shape for t in view.objects}
+    candidates = {
+        "random": absent,
+        "popular": [pair for pair in absent if pair in POPULAR],
+        "adversarial": [pair for pair in absent if pair.split()[0] in colours and pair.split()[1] in shapes],
+    }
+    return [
+        Question(f"existence-{kind}", view.say(EXISTENCE_PROMPTS, view.random.choice(pairs)), "no")
+        for kind in PROBES
+        if (pairs := candidates[kind])
+    ]
+
+
 def _attributes(view: _View) -> list[Question]:
     """Colour by shape or shape by colour, only where one thing can be meant; sometimes what the gripper holds."""
     found = []
     for shape in SHAPES:
         same = [t for t in view.objects if t.shape == shape]
         if len(same) == 1 and not view.hides(shape=shape):
-            found.append((COLOUR_PROMPTS, shape, same[0].colour))
+            found.append((COLOUR_PROMPTS, shape, f"{_at(*same)} {same[0].colour}"))
     for colour in COLOURS:
         same = [t for t in view.objects if t.colour == colour]
         if len(same) == 1 and not view.hides(colour=colour):
-            found.append((SHAPE_PROMPTS, colour, same[0].shape))
+            found.append((SHAPE_PROMPTS, colour, f"{_at(*same)} {same[0].shape}"))
     if len(view.trays) == 1 and not any(t.kind == "tray" for t in view.hidden):
-        found.append((COLOUR_PROMPTS, "tray", view.trays[0].colour))
+        found.append((COLOUR_PROMPTS, "tray", f"{_at(*view.trays)} {view.trays[0].colour}"))
     picked = view.random.sample(found, min(len(found), view.random.randint(1, 2)))
     questions = [Question("attribute", view.say(prompts, what), answer) for prompts, what, answer in picked]
     if view.scene.opened is not None and view.random.random() < 0.4:
         answer = "open" if view.scene.opened > 0.5 else "closed"
-        questions.append(Question("attribute", view.say(DRAWER_PROMPTS), answer))
+        drawers = [t for t in view.things if t.kind == "drawer"]
+        questions.append(Question("attribute", view.say(DRAWER_PROMPTS), f"{_at(*drawers)} {answer}".strip()))
     held = view.scene.held
     if view.random.random() < (0.5 if held else 0.1) and held not in {t.name for t in view.hidden}:
-        questions.append(Question("attribute", view.say(HELD_PROMPTS), f"the {held}" if held else "nothing"))
+        answer = f"{loc(view.scene.find(held).pixel)} the {held}" if held else "nothing"
+        questions.append(Question("attribute", view.say(HELD_PROMPTS), answer))
     return questions
 
 
 def _counts(view: _View) -> list[Question]:
-    """How many of a shape, of a colour, or in all; at most one answer is "no"."""
+    """How many of a shape, of a colour, or in all, pointed at from left to right; at most one answer is "no"."""
     found = []
     for shape in SHAPES:
         if not view.hides(shape=shape):
-            found.append((f"{shape}s", sum(t.shape == shape for t in view.objects)))
+            found.append((f"{shape}s", [t for t in view.objects if t.shape == shape]))
     for colour in COLOURS:
         if not view.hides(colour=colour):
-            found.append((f"{colour} objects", sum(t.colour == colour for t in view.objects)))
+            found.append((f"{colour} objects", [t for t in view.objects if t.colour == colour]))
     if not view.hides():
-        found.append(("objects", len(view.objects)))
+        found.append(("objects", view.objects))
     if not any(t.kind == "tray" for t in view.hidden):
-        found.append(("trays", len(view.trays)))
+        found.append(("trays", view.trays))
     some, none = [f for f in found if f[1]], [f for f in found if not f[1]]
     picked = view.random.sample(some, min(len(some), 1))
     if view.random.random() < 0.6:
         picked += view.random.sample(none if none and view.random.random() < 0.4 else some, 1) if found and some else []
-    return [Question("count", view.say(COUNT_PROMPTS, what), NUMBERS[min(n, 10)]) for what, n in picked]
+    return [
+        Question("count", view.say(COUNT_PROMPTS, what), f"{_at(*those)} {NUMBERS[min(len(those), 10)]}".strip())
+        for what, those in picked
+    ]
 
 
 def _relations(view: _View) -> list[Question]:
@@ -258,7 +325,8 @@ def _side_yes_no(view: _View) -> Question | None:
     a, b = pair
     side = view.random.choice(("left", "right"))
     holds = (a.pixel[0] < b.pixel[0]) == (side == "left")
-    return Question("relation", view.say(SIDE_PROMPTS, a.name, side, b.name), "yes" if holds else "no")
+    answer = f"{_at(a, b)} {'yes' if holds else 'no'}"
+    return Question("relation", view.say(SIDE_PROMPTS, a.name, side, b.name), answer)
 
 
 def _side_which(view: _View) -> Question | None:
@@ -267,7 +335,7 @@ def _side_which(view: _View) -> Question | None:
     a, b = pair
     side = view.random.choice(("left", "right"))
     answer = a if (a.pixel[0] < b.pixel[0]) == (side == "left") else b
-    return Question("relation", view.say(FURTHER_PROMPTS, side, a.name, b.name), f"the {answer.name}")
+    return Question("relation", view.say(FURTHER_PROMPTS, side, a.name, b.name), f"{_at(a, b)} the {answer.name}")
 
 
 def _side_all(view: _View) -> Question | None:
@@ -278,4 +346,4 @@ def _side_all(view: _View) -> Question | None:
         return None
     side = view.random.choice(("left", "right"))
     there = [f"a {t.name}" for t, offset in zip(others, offsets, strict=True) if (offset < 0) == (side == "left")]
-    return Question("relation", view.say(WHAT_SIDE_PROMPTS, side, anchor.name), _listed(there))
+    return Question("relation", view.say(WHAT_SIDE_PROMPTS, side, anchor.name), f"{_at(anchor)} {_listed(there)}")

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import gymnasium
 import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset
 
+from gym_tabletop.experts import make_expert
+from vla import assets
 from vla.data.cache import build_cache
 from vla.data.collect import collect
 from vla.errors import UserError
@@ -50,6 +53,21 @@ def test_an_attempt_in_which_the_mind_is_changed_is_recorded_as_two_episodes(tmp
     assert before.task != after.task and 10 <= len(before) <= 41
     success = np.array(LeRobotDataset("local/test", root=tmp_path / "changed").hf_dataset["next.success"]).reshape(-1)
     assert np.flatnonzero(success).tolist() == [after.stop - 1]
+
+
+def test_where_a_policy_is_corrected_it_drives_and_the_expert_says_what_it_would_have_done(tmp_path):
+    asked = ASKED | {"policy": str(assets.find("policy", "tabletop")), "corrected": True, "episodes": 1, "workers": 1}
+    collect(**asked, out=tmp_path / "corrected")
+    (episode,) = (cache := build_cache(tmp_path / "corrected")).episodes
+    assert episode.subtasks and np.isfinite(cache.progress).all()
+    env = gymnasium.make("gym_tabletop/Tabletop-v0", split="train", render=False).unwrapped
+    env.reset(seed=ASKED["seed"])
+    assert episode.task == env.task_description
+    np.testing.assert_allclose(cache.action[0], make_expert(env, np.random.default_rng(ASKED["seed"])).act(), atol=1e-6)
+    # Between two frames the arm did something else than what is recorded: what the policy wanted.
+    tool = slice(7, 10)
+    apart = np.linalg.norm(np.diff(cache.state[:, tool], axis=0) - cache.action[:-1, :3], axis=1)
+    assert apart.max() > 0.005
 
 
 def test_the_run_is_written_down(dataset):
@@ -100,6 +118,7 @@ if __name__ == "__main__":
         ({"workers": 0}, "--workers must be at least 1"),
         ({"episodes": 0}, "give --episodes N or --stills N"),
         ({"stills": 4}, "give --episodes N or --stills N"),
+        ({"corrected": True}, "--corrected needs a --policy"),
     ],
 )
 def test_bad_requests_are_refused_before_any_work(tmp_path, change, message):

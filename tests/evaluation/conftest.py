@@ -9,8 +9,8 @@ import torch
 
 from vla import assets
 from vla.robots.gym_sim import GymRobot, make_robot
+from vla.s2.places import place_words
 from vla.s2.thought import Thought
-from vla.s2.tokenizer import place_words
 from vla.spec import RobotSpec
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from vla.evaluation.overlay import GAP, PANEL, SIZE, Caption, compose, contact_sheet
 from vla.evaluation.video import join_videos, write_video
-from vla.evaluation.words import plain_words
+from vla.s2.places import plain_words
 
 GREY = np.full((96, 96, 3), 128, np.uint8)
 

@@ -26,9 +26,9 @@ def test_unknown_places_and_families_teach_nothing():
     heads = build()
     latents = torch.randn(2, 2, 8, requires_grad=True)
     unknown = torch.full((2, 2), NAN)
-    losses = heads.point_losses(latents, unknown, unknown, torch.tensor([-1, -1]))
-    sum(losses).backward()
-    assert all(float(loss) == 0 for loss in losses)
+    losses = heads.point_losses(latents, unknown, unknown, *[torch.tensor([-1, -1])] * 2)
+    sum(losses.values()).backward()
+    assert all(float(loss) == 0 for loss in losses.values())
     assert latents.grad is not None and not latents.grad.any()
 
 
@@ -36,7 +36,8 @@ def test_one_known_place_in_a_batch_teaches_through_its_own_latents_alone():
     heads = build()
     latents = torch.randn(2, 2, 8, requires_grad=True)
     target = torch.tensor([[0.2, 0.9], [NAN, NAN]])
-    sum(heads.point_losses(latents, target, torch.full((2, 2), NAN), torch.tensor([-1, -1]))).backward()
+    losses = heads.point_losses(latents, target, torch.full((2, 2), NAN), *[torch.tensor([-1, -1])] * 2)
+    sum(losses.values()).backward()
     assert latents.grad is not None
     assert latents.grad[0].any() and not latents.grad[1].any()
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from vla.s2.tokenizer import decode, place_words, places_in, train_tokenizer
+from vla.s2.places import place_words, places_in
+from vla.s2.tokenizer import decode, train_tokenizer
 
 SENTENCES = [
     "push the red cube to the left",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
-from gym_tabletop.words import KINDS, loc, make_questions
+from gym_tabletop.words import KINDS, PROBES, Doing, loc, make_questions
 
 FAMILIES = ("push", "lift", "place")
 
@@ -23,9 +23,11 @@ GREEN_BALL, YELLOW_TRAY = thing("green ball", 0.8), thing("yellow tray", 0.9, 0.
 SCENE = Scene((GREEN_BALL, RED_CUBE, YELLOW_TRAY, BLUE_CUBE))
 
 
-def ask(scene=SCENE, instructions=(), seeds=200):
+def ask(scene=SCENE, instructions=(), seeds=200, doing=None):
     return [
-        q for seed in range(seeds) for q in make_questions(scene, instructions, FAMILIES, np.random.default_rng(seed))
+        question
+        for seed in range(seeds)
+        for question in make_questions(scene, instructions, FAMILIES, np.random.default_rng(seed), doing)
     ]
 
 
@@ -43,7 +45,8 @@ def test_the_same_seed_asks_the_same():
 
 
 def test_every_kind_is_asked():
-    assert {q.kind for q in ask(instructions=[lift(RED_CUBE)])} == set(KINDS)
+    asked = ask(instructions=[lift(RED_CUBE)], doing=Doing(lift(RED_CUBE), "reach the red cube", 0.1))
+    assert {q.kind for q in asked} == {*KINDS, *(f"existence-{probe}" for probe in PROBES)}
 
 
 def test_places_are_64ths_of_the_image_and_stay_inside():
@@ -64,24 +67,25 @@ def test_captions_list_all_things_from_left_to_right():
 
 
 def test_attributes_are_asked_only_where_one_thing_can_be_meant():
-    assert answers("what colour is the ball?") == {"green"}
-    assert answers("what shape is the red object?") == {"cube"}
+    assert answers("what colour is the ball?") == {"<loc51><loc32> green"}
+    assert answers("what shape is the red object?") == {"<loc12><loc32> cube"}
     assert answers("what colour is the cube?") == set()
 
 
-def test_counts_are_right():
-    assert answers("how many cubes are there?") == {"two"}
+def test_what_is_counted_is_pointed_at_from_left_to_right():
+    assert answers("how many cubes are there?") == {"<loc12><loc32> <loc32><loc16> two"}
     assert answers("how many cylinders are there?") == {"no"}
-    assert answers("how many objects are there?") == {"three"}
+    assert answers("how many objects are there?") == {"<loc12><loc32> <loc32><loc16> <loc51><loc32> three"}
 
 
 def test_left_and_right_are_as_in_the_image():
     said = {q.prompt: q.answer for q in ask(seeds=3000) if q.kind == "relation"}
-    assert said["is the red cube left of the green ball?"] == "yes"
-    assert said["is the red cube right of the green ball?"] == "no"
-    assert said["which is further right, the red cube or the blue cube?"] == "the blue cube"
-    assert said["what is left of the green ball?"] == "a red cube and a blue cube"
-    assert said["what is left of the red cube?"] == "nothing"
+    assert said["is the red cube left of the green ball?"] == "<loc12><loc32> <loc51><loc32> yes"
+    assert said["is the red cube right of the green ball?"] == "<loc12><loc32> <loc51><loc32> no"
+    further = said["which is further right, the red cube or the blue cube?"]
+    assert further == "<loc12><loc32> <loc32><loc16> the blue cube"
+    assert said["what is left of the green ball?"] == "<loc51><loc32> a red cube and a blue cube"
+    assert said["what is left of the red cube?"] == "<loc12><loc32> nothing"
 
 
 def test_things_beside_each_other_are_not_compared():
@@ -91,7 +95,7 @@ def test_things_beside_each_other_are_not_compared():
 
 def test_existence_is_balanced_and_its_negatives_are_near_misses():
     asked = [q for q in ask() if q.kind == "existence"]
-    assert Counter(q.answer for q in asked) == {"yes": 200, "no": 200}
+    assert Counter(q.answer.split()[-1] for q in asked) == {"yes": 200, "no": 200}
     absent = [q.prompt for q in asked if q.answer == "no"]
     assert not [p for p in absent if "red cube" in p or "green ball" in p]
     near = [p for p in absent if any(word in p for word in ("red", "blue", "green", "cube", "ball"))]
@@ -115,8 +119,25 @@ def test_instructions_say_the_target_and_its_place_and_are_never_held_out():
     assert {q.target for q in asked} == {RED_CUBE.pixel, BLUE_CUBE.pixel}
 
 
+def test_what_is_being_done_is_said_with_its_place_and_how_far_it_is():
+    doing = Doing(lift(RED_CUBE), "grasp the red cube", 0.43)
+    said = {q.prompt: q for q in ask(doing=doing, seeds=1)}
+    assert said["lift the red cube: what now?"].answer == "<loc12><loc32> grasp the red cube, 40 percent"
+    assert said["lift the red cube"].answer == "the red cube <loc12><loc32>"
+    held_out = replace(doing, instruction=lift(RED_CUBE, "hoist the {}", "phrasing"))
+    assert not [q for q in ask(doing=held_out) if q.kind in ("instruction", "subtask")]
+
+
+def test_probes_are_about_what_is_nowhere():
+    asked = [q for q in ask(seeds=400) if q.kind.startswith("existence-")]
+    assert {q.answer for q in asked} == {"no"}
+    assert not [q for q in asked if any(t.name in q.prompt for t in SCENE.things)]
+    combined = {q.prompt.partition("a ")[2].strip("?") for q in asked if q.kind == "existence-adversarial"}
+    assert {name.partition(" on")[0] for name in combined} == {"green cube", "red ball", "blue ball"}
+
+
 def test_what_the_gripper_holds():
-    assert answers("what is in the hand?", scene=replace(SCENE, held="red cube")) == {"the red cube"}
+    assert answers("what is in the hand?", scene=replace(SCENE, held="red cube")) == {"<loc12><loc32> the red cube"}
     assert answers("what is in the hand?") == {"nothing"}
 
 

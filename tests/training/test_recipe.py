@@ -11,8 +11,8 @@ from dot_world import SIZE, SPEC, TASKS, write_episodes
 from vla import assets
 from vla.data.cache import FrameCache
 from vla.errors import UserError
+from vla.s2.places import place_words
 from vla.s2.system import SlowConfig, SlowSystem
-from vla.s2.tokenizer import place_words
 from vla.tandem import TandemPolicy
 from vla.training.recipe import Recipe, load_recipe
 from vla.training.run import train

@@ -12,9 +12,9 @@ import torch
 from vla import assets
 from vla.data.cache import VERSION, FrameCache
 from vla.data.stills import StillScenes
+from vla.s2.places import place_words
 from vla.s2.small import SmallShape
 from vla.s2.system import SlowConfig, SlowSystem
-from vla.s2.tokenizer import place_words
 from vla.training.loop import LoopConfig, fit
 from vla.training.stage_s2 import WordsConfig, WordsStage
 from vla.training.still_batches import ask_long, ask_short, frame_questions

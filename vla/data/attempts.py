@@ -12,6 +12,9 @@ from vla.data.recorder import UNKNOWN_PIXEL, Episode, Frame
 from vla.robots.gym_sim import GymRobot, Pixel, find_environment
 from vla.spec import RobotSpec
 
+LONGEST_DELAY = 1.0
+"""Of S2 while a policy is corrected (s)."""
+
 
 class Actor(Protocol):
     """Plays the episode of a seed. keeps_failures: failed episodes belong into the data.
@@ -38,8 +41,7 @@ class ExpertActor:
         import gymnasium
 
         entry = find_environment(env, task)
-        module = importlib.import_module(entry.module)
-        self._make_expert: Callable[..., Any] = importlib.import_module(f"{module.__name__}.experts").make_expert
+        self._make_expert = _expert_maker(entry.module)
         self._spec = spec
         self._envs: list[Any] = [
             gymnasium.make(entry.id, task=task, randomize=randomize, **entry.kwargs, **entry.practice).unwrapped
@@ -77,6 +79,72 @@ class ExpertActor:
     def close(self) -> None:
         for env in self._envs:
             env.close()
+
+
+class CorrectedActor:
+    """A policy drives, and the expert of the environment says at every step what it would do instead: that is recorded.
+
+    So S1 learns what to do where its own mistakes lead (DAgger, Ross et al., AISTATS 2011). S2's delay is another in
+    every episode, up to LONGEST_DELAY, since the mistakes of old thoughts are others. Failures are kept.
+    """
+
+    keeps_failures = True
+
+    def __init__(self, env: str, task: str, policy: str) -> None:
+        import torch
+
+        from vla.tandem import TandemPolicy
+
+        torch.set_num_threads(1)
+        self._policy = TandemPolicy.from_pretrained(policy)
+        entry = find_environment(env, task)
+        self._make_expert = _expert_maker(entry.module)
+        self._robots = [
+            GymRobot(entry, task=task, randomize=randomize, **entry.practice) for randomize in (False, True)
+        ]
+        for robot in self._robots:
+            robot.connect()
+
+    def play(self, seed: int) -> list[Episode]:
+        import torch
+
+        from vla.runtime.loop import ControlLoop, Timing
+        from vla.runtime.telemetry import StepView
+
+        torch.manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        robot = self._robots[seed % 2]
+        robot.reset(seed)
+        expert = self._make_expert(robot.environment, rng)
+        episodes = [Episode(robot.instruction)]
+
+        def correction() -> dict[str, Any]:
+            action = expert.act()
+            target, goal = robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
+            return {
+                "action": action, "subtask": expert.subtask, "progress": float(expert.progress),
+                "target_pixel": target, "goal_pixel": goal,
+            }  # fmt: skip
+
+        due = [correction()]
+
+        def record(view: StepView) -> None:
+            if view.instruction != episodes[-1].task:
+                episodes.append(Episode(view.instruction))
+            seen = view.observation
+            episodes[-1].frames.append(Frame(seen.images, seen.state, success=robot.success, **due.pop()))
+            expert.moved(view.action)
+            due.append(correction())
+
+        timing = Timing(s2_delay=float(rng.uniform(0, LONGEST_DELAY)))
+        with torch.inference_mode():
+            loop = ControlLoop(self._policy, robot, timing, on_step=record)
+            loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+        return episodes
+
+    def close(self) -> None:
+        for robot in self._robots:
+            robot.close()
 
 
 class PolicyActor:
@@ -132,3 +200,8 @@ class PolicyActor:
 
     def _marks(self) -> tuple[Pixel, Pixel]:
         return self._robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
+
+
+def _expert_maker(module: str) -> Callable[..., Any]:
+    """Of an environment's package: (environment, source of chance) to an expert of its scene."""
+    return importlib.import_module(f"{module}.experts").make_expert

@@ -35,16 +35,28 @@ GIVE_UP_AFTER = 4
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts."""
+    """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts.
+
+    corrected: the policy drives, and what is recorded is what the expert would have done.
+    """
 
     env: str
     seed: int
     task: str
     policy: str | None
+    corrected: bool = False
 
 
 def collect(
-    env: str, episodes: int, seed: int, out: Path, policy: str | None, workers: int, task: str, stills: int
+    env: str,
+    episodes: int,
+    seed: int,
+    out: Path,
+    policy: str | None,
+    workers: int,
+    task: str,
+    stills: int,
+    corrected: bool = False,
 ) -> None:
     """Collect `episodes` episodes or `stills` still scenes into `out`, going on where an interrupted run stopped.
 
@@ -60,6 +72,8 @@ def collect(
             raise UserError(f"collect: --{name} must be at least {least}, got {value}")
     if (episodes > 0) == (stills > 0):
         raise UserError("collect: give --episodes N or --stills N: a folder holds one kind of data")
+    if corrected and not policy:
+        raise UserError("collect: --corrected needs a --policy to correct")
     find_environment(env, task)
     out = out.resolve()
     assets.check_folder_writable(out)
@@ -71,7 +85,7 @@ def collect(
         new = collect_stills(StillSettings(env, seed, task), stills, out, workers)
         print(f"{stills} still scenes in {out}" + ("" if new else " (they were there)"))
         return
-    summary = collect_episodes(EpisodeSettings(env, seed, task, policy), episodes, out, workers)
+    summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected), episodes, out, workers)
     print(f"{episodes} episodes in {out}: {summary}")
 
 
@@ -120,13 +134,17 @@ class _EpisodeWorker:
     def __init__(self, job: tuple[EpisodeSettings, Staging]) -> None:
         import torch
 
-        from vla.data.attempts import Actor, ExpertActor, PolicyActor
+        from vla.data.attempts import Actor, CorrectedActor, ExpertActor, PolicyActor
 
         torch.set_num_threads(1)
         self.settings, self.staging = job
         env, task, policy = self.settings.env, self.settings.task, self.settings.policy
         self.spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
-        self.actor: Actor = PolicyActor(env, task, policy) if policy else ExpertActor(env, task, self.spec)
+        self.actor: Actor
+        if policy is None:
+            self.actor = ExpertActor(env, task, self.spec)
+        else:
+            self.actor = (CorrectedActor if self.settings.corrected else PolicyActor)(env, task, policy)
 
     def run(self, span: Span, report: Report) -> None:
         from vla.data.recorder import EpisodeRecorder

@@ -24,7 +24,7 @@ from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
 from vla.robots.gym_sim import find_environment
 
-VERSION = 1
+VERSION = 2
 BLOCK = 200
 """Scenes per part: a few seconds of work, which is what an interruption can cost."""
 ARRAYS = ("front", "cells", "objects")
@@ -158,7 +158,8 @@ class _StillWorker:
             env.close()
 
     def _scene(self, index: int) -> tuple[NDArray, NDArray, NDArray, list[dict[str, Any]]]:
-        from gym_tabletop.words import make_questions
+        from gym_tabletop.experts import make_expert
+        from gym_tabletop.words import Doing, make_questions
 
         env: Any = self.envs[index % 2]
         env.reset(seed=self.settings.seed + index, options={"still": True})
@@ -169,7 +170,10 @@ class _StillWorker:
             if thing.visible:
                 objects[self.classes.index(thing.name)] = (1, *thing.pixel)
         rng = np.random.default_rng([self.settings.seed, index])
-        questions = make_questions(scene, [*env.instructions(), *env.half_done()], self.families, rng)
+        expert = make_expert(env, rng)
+        expert.act()  # closed-loop: what it would do now says how far things are
+        doing = Doing(env.instruction(), expert.subtask, expert.progress)
+        questions = make_questions(scene, [*env.instructions(), *env.half_done()], self.families, rng, doing)
         return env.image("front"), cells, objects, [q.to_dict() for q in questions]
 
     def _as_seen(self, env: Any, cells: NDArray[np.uint8]) -> Any:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vla.evaluation.episode import EpisodeResult
-from vla.evaluation.words import plain_words
+from vla.s2.places import plain_words
 
 Show = Callable[[EpisodeResult], None]
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vla.evaluation.words import plain_words
-from vla.s2.tokenizer import places_in
+from vla.s2.places import places_in, plain_words
 
 Picture = NDArray[np.uint8]
 

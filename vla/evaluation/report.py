@@ -11,7 +11,7 @@ from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.page import page, table
 from vla.evaluation.setup import media_path
-from vla.evaluation.words import plain_words
+from vla.s2.places import plain_words
 
 SPLIT_NAMES = {
     "train": "as in training",

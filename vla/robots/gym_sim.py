@@ -146,6 +146,11 @@ class GymRobot:
         return int(self._connected().unwrapped._max_episode_steps)
 
     @property
+    def environment(self) -> Any:
+        """The environment itself, for whoever may know the true state (experts)."""
+        return self._connected().unwrapped
+
+    @property
     def instruction(self) -> str:
         return str(self._connected().unwrapped.task_description)
 

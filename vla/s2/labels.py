@@ -30,13 +30,14 @@ class LabelConfig:
 
 @dataclass(frozen=True)
 class Pointing:
-    """What the latents say about an instruction: places (Q, 2) in [0, 1], logits over cells and families."""
+    """What the latents say about an instruction: places (Q, 2) in [0, 1], logits over cells, families and classes."""
 
     target: Float[Tensor, "Q 2"]
     goal: Float[Tensor, "Q 2"]
     target_cell: Float[Tensor, "Q G*G"]
     goal_cell: Float[Tensor, "Q G*G"]
     family: Float[Tensor, "Q F"]
+    thing: Float[Tensor, "Q C"]
 
 
 class LabelHeads(nn.Module):
@@ -58,6 +59,7 @@ class LabelHeads(nn.Module):
         self.places = nn.Linear(256, 4)
         self.place_cells = nn.Linear(256, 2 * grid * grid)
         self.family = nn.Linear(256, config.families)
+        self.named = nn.Linear(256, classes)
 
     def cell_logits(self, maps: tuple[Tensor, ...]) -> tuple[Float[Tensor, "B G G C"], Float[Tensor, "B G G C"]]:
         """maps: the tower's, (B, h*w, width) each, the last two used; from the finer and from the coarser."""
@@ -82,7 +84,8 @@ class LabelHeads(nn.Module):
         hidden = self.latent(latents.flatten(1))
         places = 0.5 + self.places(hidden).float()
         target_cell, goal_cell = self.place_cells(hidden).float().chunk(2, -1)
-        return Pointing(places[:, :2], places[:, 2:], target_cell, goal_cell, self.family(hidden).float())
+        family, thing = self.family(hidden).float(), self.named(hidden).float()
+        return Pointing(places[:, :2], places[:, 2:], target_cell, goal_cell, family, thing)
 
     # --- losses --------------------------------------------------------------------------------------------------
 
@@ -106,11 +109,12 @@ class LabelHeads(nn.Module):
         target: Float[Tensor, "Q 2"],
         goal: Float[Tensor, "Q 2"],
         family: Int[Tensor, Q],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(place, cell, family) losses over what is known: NaN places and families below 0 are left out.
+        thing: Int[Tensor, Q],
+    ) -> dict[str, Tensor]:
+        """Losses over what is known: NaN places, and families and classes of the target below 0, are left out.
 
         The cell loss lets the latents hedge between several things before the words are bound; a regression
-        alone would rest at their mean.
+        alone would rest at their mean. The class is for S1, which must find again what has moved since S2 looked.
         """
         said = self.point(latents)
         place, cell = latents.sum() * 0, latents.sum() * 0
@@ -121,6 +125,8 @@ class LabelHeads(nn.Module):
                 place = place + F.l1_loss(places[known], truth)
                 column, row = (truth * self.config.grid).long().unbind(-1)
                 cell = cell + F.cross_entropy(logits[known], row * self.config.grid + column)
-        named = family >= 0
-        families = F.cross_entropy(said.family[named], family[named]) if named.any() else latents.sum() * 0
-        return place, cell, families
+        losses = {"place": place, "place_cell": cell}
+        for name, logits, index in (("family", said.family, family), ("named", said.thing, thing)):
+            known = index >= 0
+            losses[name] = F.cross_entropy(logits[known], index[known]) if known.any() else latents.sum() * 0
+        return losses

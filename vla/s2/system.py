@@ -34,15 +34,21 @@ from vla.s2.tokenizer import decode
 
 CONFIG_FILE = "slow_system.json"
 QUERIES_FILE = "queries.safetensors"
+GROUPS, GROUP = 4, 16
+"""Into how many groups of like length questions are sorted, and how large each is at least."""
 
 
 @dataclass(frozen=True)
 class SlowConfig:
-    """cameras: in the order of the image sequence. queries: K. layer: decoder layer of the latents, -1 is the last."""
+    """cameras: in the order of the image sequence. queries: K. layer: decoder layer of the latents, -1 is the last.
+
+    words_prompt: what is asked of it while it works, for onlookers; {} is the instruction.
+    """
 
     cameras: tuple[str, ...] = ("front",)
     queries: int = 8
     layer: int = -1
+    words_prompt: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,18 @@ class _Prefix:
     cache: DynamicCache
     visual: Tensor
     maps: tuple[Tensor, ...]
+
+    def of(self, per_image: int) -> DynamicCache:
+        """The cache to go on from with so many questions about each image, which it is then no more."""
+        if per_image > 1:
+            self.cache.batch_repeat_interleave(per_image)
+        return self.cache
+
+    def at(self, images: list[int]) -> DynamicCache:
+        """A cache of its own to go on from with a question about each of `images`."""
+        rows = torch.tensor(images, device=self.visual.device)
+        layers: list[Any] = self.cache.layers  # its types leave open whether there is anything in it yet
+        return DynamicCache([(layer.keys[rows], layer.values[rows]) for layer in layers])
 
 
 class SlowSystem(nn.Module):
@@ -109,24 +127,44 @@ class SlowSystem(nn.Module):
         """
         prefix = self._look(images, self._decoder if answers is not None else self._shallow())
         per_image = _questions_per_image(len(prompts), images.shape[0])
-        ids, mask = self._prompt_ids(prompts)
         count = self.config.queries
         if answers is None:
-            embeds = self._with_queries(ids)
+            ids, mask = self._prompt_ids(prompts)
             mask = nn.functional.pad(mask, (0, count), value=1)
-            hidden = self._read(self._shallow(), prefix.cache, embeds, mask, per_image)[0]
+            hidden = self._read(self._shallow(), prefix.of(per_image), self._with_queries(ids), mask)[0]
             return SlowOutput(hidden[:, -count:].float(), None, prefix.visual, prefix.maps)
 
+        parts, losses, places = [], [], []
+        for rows in self._alike(prompts, answers):
+            latents, loss = self._answer(prefix.at([i // per_image for i in rows]), *_pick(rows, prompts, answers))
+            parts.append(latents)
+            losses.append(loss)
+            places += rows
+        back = torch.tensor(places, device=self.device).argsort()
+        return SlowOutput(torch.cat(parts)[back].float(), torch.cat(losses).mean(), prefix.visual, prefix.maps)
+
+    def _answer(
+        self, cache: DynamicCache, prompts: Sequence[str], answers: Sequence[str]
+    ) -> tuple[Float[Tensor, "Q K D"], Float[Tensor, " tokens"]]:
+        """Latents, and the cross-entropy of every token of the answers."""
+        ids, mask = self._prompt_ids(prompts)
         answer_ids = self._answer_ids(answers)
-        width = answer_ids.shape[1]
+        count, width = self.config.queries, answer_ids.shape[1]
         embeds = torch.cat([self._with_queries(ids), self._embed(answer_ids)], 1)
         mask = nn.functional.pad(mask, (0, count + width), value=1)
-        hidden, latents = self._read(self._decoder, prefix.cache, embeds, mask, per_image, count, width)
+        hidden, latents = self._read(self._decoder, cache, embeds, mask, count, width)
         # The state before each answer token predicts it; the first is predicted by the last query.
         wanted = answer_ids != self.tokenizer.pad_token_id
         logits = self.model.get_output_embeddings()(hidden[:, -width - 1 : -1][wanted])
-        loss = nn.functional.cross_entropy(logits.float(), answer_ids[wanted])
-        return SlowOutput(latents.float(), loss, prefix.visual, prefix.maps)
+        return latents, nn.functional.cross_entropy(logits.float(), answer_ids[wanted], reduction="none")
+
+    def _alike(self, prompts: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
+        """Questions in a few groups of about one length: padding all to the longest would double the work."""
+        pairs = zip(prompts, answers, strict=True)
+        lengths = [len(self._ids(prompt)) + len(self._ids(answer)) for prompt, answer in pairs]
+        order = sorted(range(len(prompts)), key=lengths.__getitem__)
+        size = max(GROUP, -(-len(order) // GROUPS))
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     @torch.no_grad()
     def think(
@@ -140,7 +178,8 @@ class SlowSystem(nn.Module):
         ids, mask = self._prompt_ids(prompts)
         count = self.config.queries
         mask = nn.functional.pad(mask, (0, count), value=1)
-        hidden, latents = self._read(self._decoder, prefix.cache, self._with_queries(ids), mask, per_image, count, 0)
+        cache = prefix.of(per_image)
+        hidden, latents = self._read(self._decoder, cache, self._with_queries(ids), mask, count, 0)
 
         spoken: list[Tensor] = []
         done = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
@@ -152,7 +191,7 @@ class SlowSystem(nn.Module):
             if bool(done.all()):
                 break
             mask = nn.functional.pad(mask, (0, 1), value=1)
-            hidden = self._read(self._decoder, prefix.cache, self._embed(token[:, None]), mask, 1)[0]
+            hidden = self._read(self._decoder, cache, self._embed(token[:, None]), mask)[0]
         rows = torch.stack(spoken, 1).tolist()
         return latents.float(), [decode(self.tokenizer, row) for row in rows]
 
@@ -197,7 +236,6 @@ class SlowSystem(nn.Module):
         cache: DynamicCache,
         embeds: Float[Tensor, "Q T D"],
         mask: Int[Tensor, "Q L"],
-        per_image: int,
         queries: int = 0,
         after: int = 0,
     ) -> tuple[Tensor, Tensor]:
@@ -207,8 +245,6 @@ class SlowSystem(nn.Module):
         the padding, so a short prompt reads the same alone and in a batch.
         Returns the final hidden states and, with `queries`, the latents: as many states, ending `after` before the end.
         """
-        if per_image > 1:
-            cache.batch_repeat_interleave(per_image)
         text = mask.shape[1]
         seen = cache.get_seq_length() - (text - embeds.shape[1])
         positions = (seen + mask.cumsum(1) - 1)[:, -embeds.shape[1] :].clamp(min=0)
@@ -313,6 +349,10 @@ def _saved_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Buffers that belong in a checkpoint, non-persistent ones left out."""
     kept = model.state_dict().keys()
     return [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
+
+
+def _pick(rows: Sequence[int], *lists: Sequence[str]) -> list[list[str]]:
+    return [[items[i] for i in rows] for items in lists]
 
 
 def _questions_per_image(questions: int, images: int) -> int:

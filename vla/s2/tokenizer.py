@@ -1,8 +1,8 @@
 """Words and places as tokens.
 
 A byte-level BPE trained on the project's own sentences: every word it knows is one token, and any other text
-falls back to shorter pieces, at worst bytes, so nothing a person types can crash S2. Places in the image are
-`<locNN>` tokens, NN = 00..63: first floor(64 u), then floor(64 v).
+falls back to shorter pieces, at worst bytes, so nothing a person types can crash S2. Places are tokens of their own
+(`vla.s2.places`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Iterable, Sequence
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-PAD, START, END, IMAGE = "<pad>", "<s>", "</s>", "<image>"
-PLACES = 64
-PLACE_TOKENS = tuple(f"<loc{i:02d}>" for i in range(PLACES))
+from vla.s2.places import PLACE_TOKENS
 
-_PLACE_PAIR = re.compile(r"<loc(\d\d)>\s*<loc(\d\d)>")
+PAD, START, END, IMAGE = "<pad>", "<s>", "</s>", "<image>"
+
 _NO_SPACE_BEFORE_PLACE = re.compile(r"(?<=[^\s>])(?=<loc\d\d>)")
 _SPACE_BEFORE_MARK = re.compile(r"\s+(?=[,.?!])")
 
@@ -54,14 +53,3 @@ def decode(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
     """Text of one answer, without special tokens and with single spaces between words and places."""
     text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
     return " ".join(_SPACE_BEFORE_MARK.sub("", _NO_SPACE_BEFORE_PLACE.sub(" ", text)).split())
-
-
-def place_words(u: float, v: float) -> str:
-    """(u, v) in [0, 1], right and down, as two place tokens; outside is clipped to the border."""
-    column, row = (min(max(int(PLACES * x), 0), PLACES - 1) for x in (u, v))
-    return PLACE_TOKENS[column] + PLACE_TOKENS[row]
-
-
-def places_in(text: str) -> list[tuple[float, float]]:
-    """Every (u, v) a text points at: the middle of the named cells, in [0, 1]."""
-    return [((int(u) + 0.5) / PLACES, (int(v) + 0.5) / PLACES) for u, v in _PLACE_PAIR.findall(text)]

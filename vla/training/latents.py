@@ -20,6 +20,7 @@ from vla.data.cache import FrameCache
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.s2.system import SlowSystem
+from vla.training.precision import mixed_precision
 
 SAVE_EVERY = 32
 """Batches between two notes of how far we are: what an interruption costs."""
@@ -99,7 +100,7 @@ def compute_latents(slow: SlowSystem, cache: FrameCache, out: Path, stride: int 
 def _read(slow: SlowSystem, cache: FrameCache, frames: Int[np.ndarray, " n"]) -> Float[Tensor, "n K D"]:
     views = np.stack([cache.images[camera][frames] for camera in slow.config.cameras], axis=1)
     prompts = [cache.episodes[i].task for i in cache.episode[frames]]
-    with torch.autocast(slow.device.type, torch.bfloat16):
+    with mixed_precision(slow.device.type):
         return slow(torch.from_numpy(views), prompts).latents
 
 

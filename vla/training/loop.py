@@ -16,9 +16,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from vla.errors import UserError
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
+from vla.training.precision import mixed_precision
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -40,8 +41,8 @@ class Stage(Protocol):
     """What is trained, on what.
 
     model: its parameters that require gradients are optimised and averaged.
-    batch: the data of one step, from (the stage's seed, step) alone; called from another thread, on the CPU, and
-        without torch's global random state. Tensors in (nested) dicts, lists and tuples are moved to the device.
+    batch: the data of one step, from (the stage's seed, step) alone; may be called from another thread, on the CPU,
+        and without torch's global random state. Tensors in (nested) dicts, lists and tuples are moved to the device.
     loss: the scalar to descend and named parts for the log.
     evaluate: named held-out results, called with the averaged weights in place.
     """
@@ -65,7 +66,10 @@ class Saves(Protocol):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """steps and warmup in optimiser steps; lr is the peak, final_lr a fraction of it; ema the last decay."""
+    """steps and warmup in optimiser steps; lr is the peak, final_lr a fraction of it; ema the last decay.
+
+    bf16: compute in bfloat16 where the device is fast at it.
+    """
 
     steps: int = 6000
     lr: float = 1e-3
@@ -133,12 +137,8 @@ class _Run:
         saved_at = time.monotonic()
         window: dict[str, Tensor] = {}
         window_start = time.monotonic()
-        with _progress(config.steps, self.step) as advance, ThreadPoolExecutor(1, "batches") as ahead:
-            following: Future | None = None
-            while self.step < config.steps:
-                batch = (following or ahead.submit(self.stage.batch, self.step)).result()
-                if self.step + 1 < config.steps:
-                    following = ahead.submit(self.stage.batch, self.step + 1)
+        with _progress(config.steps, self.step) as advance, closing(self.batches()) as batches:
+            for batch in batches:
                 for name, value in self.descend(batch).items():
                     window[name] = window.get(name, 0) + torch.as_tensor(value).detach().float()
                 self.step += 1
@@ -162,11 +162,28 @@ class _Run:
                 window_start = time.monotonic()
         self.copy_average()
 
+    def batches(self) -> Generator[Any]:
+        """Those of the steps to come; made ahead of time, in another thread, for a device that is not the CPU.
+
+        On the CPU that thread's own team of workers would put more threads than cores under OpenMP, whose barriers
+        then sleep instead of spinning: every step took nearly twice as long.
+        """
+        steps = range(self.step, self.config.steps)
+        if self.device.type == "cpu":
+            yield from map(self.stage.batch, steps)
+            return
+        with ThreadPoolExecutor(1, "batches") as ahead:
+            following: Future | None = None
+            for step in steps:
+                batch = (following or ahead.submit(self.stage.batch, step)).result()
+                following = ahead.submit(self.stage.batch, step + 1) if step + 1 < steps.stop else None
+                yield batch
+
     def descend(self, batch: Any) -> dict[str, Tensor | float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(self.step)
         self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with mixed_precision(self.config.device, self.config.bf16):
             loss, parts = self.stage.loss(_to_device(batch, self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -181,7 +198,7 @@ class _Run:
     def evaluate(self) -> None:
         with self.averaged(), torch.random.fork_rng(), torch.no_grad():
             self.model.eval()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            with mixed_precision(self.config.device, self.config.bf16):
                 results = self.stage.evaluate()
         self.log("held_out", results)
         plot_curves(self.out / LOG, self.out / "curves.png")

@@ -72,6 +72,8 @@ class _Run:
         self.slow: SlowSystem | None = start.s2 if start else None
         self.fast: FastSystem | None = start.s1 if start else None
         self.words: WordsStage | None = None
+        if self.slow:
+            self.slow.config = recipe.slow
         if self.caches:
             self.spec = one_spec(self.caches)
             if start:
@@ -87,7 +89,7 @@ class _Run:
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
             if self.fast is not None and self.caches:
                 self._policy().save_pretrained(self.out / "policy")
-        if self.fast is None and self.slow is not None:
+        if not self.caches and self.slow is not None:
             self.slow.save_pretrained(self.out / "s2")
 
     # Each stage hands its averaged weights on in self.slow and self.fast; a finished one only loads them.
@@ -162,10 +164,15 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
         raise UserError(
             f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give --policy"
         )
-    if start is not None and start.config.fast != recipe.fast:
-        raise UserError(
-            "train: the recipe's fast differs from the S1 of --policy: make them agree, or give no --policy"
-        )
+    if start is None:
+        return
+    same = {
+        "fast differs from the S1": start.config.fast == recipe.fast,
+        "slow differs from the S2": replace(start.s2.config, words_prompt=recipe.slow.words_prompt) == recipe.slow,
+    }
+    for what, agrees in same.items():
+        if not agrees:
+            raise UserError(f"train: the recipe's {what} of --policy: make them agree, or give no --policy")
 
 
 def _device(name: str) -> str:

@@ -14,10 +14,18 @@ from torch import Tensor, nn
 from vla.data.cache import FrameCache
 from vla.data.stills import StillScenes
 from vla.s2.labels import LabelConfig, LabelHeads
+from vla.s2.places import places_in, plain_words
 from vla.s2.small import SmallShape, small_slow_system
 from vla.s2.system import SlowConfig, SlowSystem
-from vla.s2.tokenizer import places_in
-from vla.training.still_batches import Questions, ask_long, ask_short, frame_questions, jitter, scene_questions
+from vla.training.still_batches import (
+    KIND_WEIGHTS,
+    Questions,
+    ask_long,
+    ask_short,
+    frame_questions,
+    jitter,
+    scene_questions,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class WordsConfig:
     place: float = 4.0
     place_cell: float = 0.3
     family: float = 0.2
+    named: float = 0.2
     seed: int = 0
 
 
@@ -114,13 +123,8 @@ class WordsStage:
         config, heads = self.config, self.model.heads
         out = self.model.s2(asked.images, asked.prompts, asked.answers)
         assert out.word_loss is not None
-        place, place_cell, family = heads.point_losses(out.latents, asked.target, asked.goal, asked.family)
-        losses = {
-            "words": out.word_loss,
-            "place": config.place * place,
-            "place_cell": config.place_cell * place_cell,
-            "family": config.family * family,
-        }
+        pointed = heads.point_losses(out.latents, asked.target, asked.goal, asked.family, asked.thing)
+        losses = {"words": out.word_loss} | {name: getattr(config, name) * loss for name, loss in pointed.items()}
         if asked.cells is not None and asked.objects is not None:
             presence, things = heads.thing_loss(out.visual, asked.objects)
             losses["cells"] = config.cells * heads.cell_loss(out.maps, asked.cells)
@@ -162,7 +166,7 @@ class WordsStage:
     def _pointing(self, held_out: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
         """What the latents say of one instruction a scene, and what the image tokens say of everything in it."""
         heads, s2 = self.model.heads, self.model.s2
-        target, goal, family, things, presence, cells, words = [], [], [], [], [], [], []
+        target, goal, family, thing, things, presence, cells, words = [], [], [], [], [], [], [], []
         size = self.scenes.front.shape[2]
         for rows in _chunks(held_out, 128):
             chosen = [(i, q) for i in rows if (q := self._one(int(i), "instruction", rng))]
@@ -171,8 +175,8 @@ class WordsStage:
             said = heads.point(out.latents)
             target.append(_distance(said.target, asked.target, size))
             goal.append(_distance(said.goal, asked.goal, size))
-            named = asked.family >= 0
-            family.append((said.family.argmax(-1) == asked.family)[named])
+            family.append((said.family.argmax(-1) == asked.family)[asked.family >= 0])
+            thing.append((said.thing.argmax(-1) == asked.thing)[asked.thing >= 0])
             assert asked.objects is not None and asked.cells is not None
             present = asked.objects[..., 0] > 0.5
             logits, places = heads.find(out.visual)
@@ -185,35 +189,32 @@ class WordsStage:
             **_spread("goal_px", goal),
             **_spread("things_px", things),
             "family": _mean(family),
+            "named": _mean(thing),
             "presence": _mean(presence),
             "cells": _mean(cells),
             "word_loss": _mean(words),
         }
 
     def _answers(self, held_out: np.ndarray, rng: np.random.Generator, count: int = 128) -> dict[str, float]:
-        """Spoken answers: where instructions and pointing questions point, and exact matches of the other kinds."""
+        """Spoken answers: where instructions and pointing questions point, and how many others say the right words.
+
+        Places are rarely right to the last step, so that what counts is the words between them, in order.
+        """
         size = self.scenes.front.shape[2]
         results: dict[str, float] = {}
-        for kind in ("instruction", "pointing", "caption", "attribute", "count", "existence", "relation"):
-            wanted = count if kind in ("instruction", "pointing") else count // 3
-            picked = rng.permutation(held_out)[:wanted]
+        for kind in ("caption", *KIND_WEIGHTS):
+            picked = rng.permutation(held_out)[: count // 3 if kind == "caption" else count]
             chosen = [(i, q) for i in picked if (q := self._one(int(i), kind, rng))]
             if not chosen:
                 continue
             asked = scene_questions(self.scenes, [i for i, _ in chosen], [[q] for _, q in chosen])
-            spoken = self.model.s2.speak(asked.images, asked.prompts, max_new_tokens=64 if kind == "caption" else 16)
+            spoken = self.model.s2.speak(asked.images, asked.prompts, max_new_tokens=64 if kind == "caption" else 24)
             if kind in ("instruction", "pointing"):
                 places = [(places_in(text) or [(np.nan, np.nan)])[0] for text in spoken]
                 results |= _spread(f"spoken_{kind}_px", [_distance(torch.tensor(places), asked.target, size)])
-            if kind == "caption":
-                # Places are rarely right to the last step; what must match is what is there, in order.
-                names = [[_without_places(text) for text in texts] for texts in (spoken, asked.answers)]
-                results["answer_caption"] = float(np.mean([a == b for a, b in zip(*names, strict=True)]))
-            elif kind == "instruction":
-                names = [[_without_places(text) for text in texts] for texts in (spoken, asked.answers)]
-                results["spoken_name"] = float(np.mean([a == b for a, b in zip(*names, strict=True)]))
-            elif kind != "pointing":
-                results[f"answer_{kind}"] = float(np.mean([a == b for a, b in zip(spoken, asked.answers, strict=True)]))
+            if kind != "pointing":
+                words = [[plain_words(text) for text in texts] for texts in (spoken, asked.answers)]
+                results[f"answer_{kind}"] = float(np.mean([a == b for a, b in zip(*words, strict=True)]))
         return results
 
     def _frame_pointing(self, rng: np.random.Generator) -> dict[str, float]:
@@ -275,7 +276,3 @@ def _spread(name: str, distances: list[Tensor]) -> dict[str, float]:
 def _mean(values: list[Tensor]) -> float:
     every = torch.cat(values)
     return float(every.float().mean()) if len(every) else float("nan")
-
-
-def _without_places(text: str) -> str:
-    return " ".join(word for word in text.replace("<loc", " <loc").replace(">", "> ").split() if "<loc" not in word)

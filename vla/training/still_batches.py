@@ -14,20 +14,21 @@ from torch import Tensor
 
 from vla.data.cache import FrameCache
 from vla.data.stills import StillScenes
-from vla.s2.tokenizer import place_words
+from vla.s2.places import place_words, plain_words
 
 KIND_WEIGHTS = {
-    "instruction": 0.5,
-    "pointing": 0.15,
-    "attribute": 0.08,
-    "existence": 0.09,
-    "count": 0.08,
-    "relation": 0.1,
+    "instruction": 0.48,
+    "subtask": 0.06,
+    "pointing": 0.08,
+    "attribute": 0.09,
+    "existence": 0.07,
+    "count": 0.1,
+    "relation": 0.12,
 }
 """How often a short question of each kind is asked of a scene."""
 
-LONG_ANSWER = 5
-"""Words from which an answer is long. Long ones are asked apart: they would pad all others to their length."""
+LONG_ANSWER = 10
+"""Words from which an answer is long, a place counting as one. Long ones are asked apart: they would pad all others."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Questions:
     """Some images and what is asked about them: question i is about image i // (questions / images).
 
     images: uint8 (B, V, H, W, 3). target, goal: (Q, 2), (u, v) in [0, 1], NaN if unknown. family: (Q,), -1 if none.
+    thing: (Q,) class of what an instruction is about, -1 if none.
     cells: int64 (B, G, G), objects: float32 (B, C, 3) present, u, v; None where there are no such labels.
     """
 
@@ -44,6 +46,7 @@ class Questions:
     target: Tensor
     goal: Tensor
     family: Tensor
+    thing: Tensor
     cells: Tensor | None = None
     objects: Tensor | None = None
 
@@ -65,6 +68,7 @@ def scene_questions(
         target=torch.tensor([q["target"] or nowhere for q in flat], dtype=torch.float32),
         goal=torch.tensor([q["goal"] or nowhere for q in flat], dtype=torch.float32),
         family=torch.tensor([q["family"] for q in flat]),
+        thing=torch.tensor([_named(q, scenes.classes) for q in flat]),
         cells=torch.from_numpy(np.stack([scenes.cells[i] for i in rows]).astype(np.int64)),
         objects=torch.from_numpy(np.stack([scenes.objects[i] for i in rows])),
     )
@@ -83,6 +87,12 @@ def ask_long(questions: list[dict[str, Any]], rng: np.random.Generator) -> list[
     """One question of a scene with a long answer: a caption, or all that is to one side."""
     long = [question for question in questions if question["kind"] == "caption" or _is_long(question)]
     return [long[rng.integers(len(long))]]
+
+
+def _named(question: dict[str, Any], classes: Sequence[str]) -> int:
+    """An instruction is answered with the name of its target."""
+    name = plain_words(question["answer"]).removeprefix("the ")
+    return classes.index(name) if question["kind"] == "instruction" and name in classes else -1
 
 
 def _is_long(question: dict[str, Any]) -> bool:
@@ -116,6 +126,7 @@ def frame_questions(caches: Sequence[FrameCache], frames: Sequence[tuple[int, in
         target=torch.from_numpy(np.stack(targets).astype(np.float32)),
         goal=torch.from_numpy(np.stack(goals).astype(np.float32)),
         family=torch.full((len(frames),), -1),
+        thing=torch.full((len(frames),), -1),
     )
 
 

@@ -91,6 +91,10 @@ class Expert:
         turn = np.clip(0.3 * self._rotation_to(aim.yaw), -0.08, 0.08)
         return np.concatenate([move, turn, [aim.gripper]]).astype(np.float32)
 
+    def moved(self, action: NDArray[np.float32]) -> None:
+        """Somebody else moved the hand: its next move goes on from that one."""
+        self._last_move = np.asarray(action[:3], float)
+
     def perturb(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the hand really does: `action` with tremor, and now and then a shove or a fumble to recover from.
 
