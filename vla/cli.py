@@ -17,7 +17,7 @@ from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.errors import UserError
 
-VARIANT_HELP = "two-speed (default), frozen, blind, synchronous or no-thoughts: other ways to run it"
+VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",

@@ -4,7 +4,7 @@ import pytest
 from line_world import LinePolicy, LineRobot
 
 from vla.runtime.loop import Timing
-from vla.runtime.variants import VARIANTS, build_loop
+from vla.runtime.variants import VARIANTS, build_loop, nonsense
 
 
 def drive(variant, steps, timing, policy=None):
@@ -40,6 +40,14 @@ def test_a_blind_s2_sees_black_while_s1_keeps_its_eyes():
     robot, policy, _ = drive("blind", 9, Timing(s2_delay=0.1), Seeing())
     assert set(policy.seen) == {0} and len(policy.seen) > 2
     assert robot.moves[-1] > 0
+
+
+def test_a_deaf_s2_hears_nonsense_word_for_word():
+    _, policy, _ = drive("deaf", 9, Timing(s2_delay=0.1))
+    assert {words for _, words, _ in policy.thinks} == {nonsense("left")}
+    first, second = nonsense("red cube"), nonsense("red ball")
+    assert first.split()[0] == second.split()[0] and first.split()[1] != second.split()[1]
+    assert not {"red", "cube", "ball"} & {*first.split(), *second.split()}
 
 
 def test_a_synchronous_robot_holds_while_s2_and_s1_compute():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from vla.runtime.stitcher import Chunk
 if TYPE_CHECKING:
     from vla.s2.thought import Thought
 
-Variant = Literal["two-speed", "frozen", "blind", "synchronous", "no-thoughts"]
+Variant = Literal["two-speed", "frozen", "blind", "deaf", "synchronous", "no-thoughts"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
@@ -25,13 +26,11 @@ def build_loop(variant: Variant, policy: Policy, robot: Robot, timing: Timing, *
     """A loop for one episode. Raises UserError as `ControlLoop` does.
 
     two-speed: as deployed. frozen: S2 thinks once, in its first look; that thought only ages. blind: S2 reads the
-    instruction over a black image. synchronous: one rate; S1 waits for S2, and the robot for both. no-thoughts: S1
-    alone, its latents "none yet".
+    instruction over a black image. deaf: S2 sees, but every word it hears is nonsense. synchronous: one rate; S1 waits
+    for S2, and the robot for both. no-thoughts: S1 alone, its latents "none yet".
     """
-    if variant == "frozen":
-        policy = Frozen(policy)
-    elif variant == "blind":
-        policy = Blind(policy)
+    if wrap := _WRAPS.get(variant):
+        policy = wrap(policy)
     make = SynchronousLoop if variant == "synchronous" else ControlLoop
     return make(policy, robot, timing, use_thoughts=variant != "no-thoughts", **options)
 
@@ -65,6 +64,33 @@ class Blind(_Wrapped):
     ) -> Thought:
         black = {name: np.zeros_like(image) for name, image in images.items()}
         return self._policy.think(black, instruction, stamp, instruction_id, words)
+
+
+class Deaf(_Wrapped):
+    """S2 sees, but all it hears is nonsense: what it then does owes nothing to the words."""
+
+    def think(
+        self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
+    ) -> Thought:
+        return self._policy.think(images, nonsense(instruction), stamp, instruction_id, words)
+
+
+def nonsense(text: str) -> str:
+    """Every word replaced by one that does not exist, the same word always by the same."""
+    return " ".join(_nonsense_word(word) for word in text.split())
+
+
+def _nonsense_word(word: str) -> str:
+    number, syllables = zlib.crc32(word.encode()), ""
+    for _ in range(2):
+        number, consonant = divmod(number, len(_CONSONANTS))
+        number, vowel = divmod(number, len(_VOWELS))
+        syllables += _CONSONANTS[consonant] + _VOWELS[vowel]
+    return f"{syllables}k"
+
+
+_CONSONANTS, _VOWELS = "bdfgjkmpvwz", "aeiou"
+_WRAPS: dict[str, type[_Wrapped]] = {"frozen": Frozen, "blind": Blind, "deaf": Deaf}
 
 
 class SynchronousLoop(ControlLoop):

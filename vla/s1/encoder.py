@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from vla.conv import ConvStage
 
+CPU_PART = 16
+"""Images that go through the stages together on a CPU: what one stage leaves, the next still finds in the cache."""
+
 
 class CameraEncoder(nn.Module):
     """One camera's image to one token per 16x16 pixels, by strided convolutions, with learned positions."""
@@ -30,12 +33,16 @@ class CameraEncoder(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "B H W 3"] | Float[Tensor, "B H W 3"]) -> Float[Tensor, "B N W"]:
         """images: uint8, or floats in [0, 1]."""
+        parts = (images,) if images.is_cuda else images.split(CPU_PART)
+        return self.project(torch.cat([self._tokens(part) for part in parts])) + self.position
+
+    def _tokens(self, images: Tensor) -> Float[Tensor, "B N C"]:
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         # (B, H, W, 3) seen as (B, 3, H, W) is already channels_last: nothing is copied.
         x = ((pixels - 0.5) / 0.25).movedim(-1, 1)
         for stage in self.stages:
             x = stage(x)
-        return self.project(x.flatten(2).transpose(1, 2)) + self.position
+        return x.flatten(2).transpose(1, 2)
 
 
 class StateEncoder(nn.Module):
