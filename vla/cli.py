@@ -21,6 +21,7 @@ VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thou
 BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
+    "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
 
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_rollout(commands)
     _add_describe(commands)
     _add_demo(commands)
+    _add_serve(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -219,6 +221,29 @@ def _demo(args: argparse.Namespace) -> None:
     demo(policy=args.policy, out=args.out)
 
 
+def _add_serve(commands: Any) -> None:
+    parser = _command(commands, "serve", _serve, "offer a policy over a websocket, to openpi's clients too")
+    parser.add_argument("--policy", required=True, metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--port", type=whole(0), default=8000, metavar="N", help="default 8000; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
+    parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key clients must send")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    key = os.environ.get(args.api_key_env) if args.api_key_env else None
+    if args.api_key_env and not key:
+        raise UserError(f"serve: the environment variable {args.api_key_env} holds no key")
+    folder = assets.find("policy", args.policy)
+    try:
+        from vla.serve.server import PolicyServer
+    except ModuleNotFoundError as error:
+        raise UserError(f"serve: Python package {error.name} is missing: pip install 'vla[serve]'") from None
+    from vla.tandem import TandemPolicy
+
+    server = PolicyServer(TandemPolicy.from_pretrained(folder), args.host, args.port, key)
+    server.run(lambda port: print(f"{args.policy} at ws://{args.host}:{port}, health at /healthz", flush=True))
+
+
 def _add_spec(commands: Any) -> None:
     about = "check and compare robot specs"
     group = commands.add_parser("spec", help=about, description=f"{about.capitalize()}.")
@@ -274,6 +299,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.sim import bench_sim
 
         document = bench_sim()
+    elif args.what == "serve":
+        from vla.bench.serve import bench_serve
+
+        document = bench_serve(args.policy)
     elif args.what == "words":
         from vla.bench.words import bench_words
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -90,7 +91,7 @@ def _nonsense_word(word: str) -> str:
 
 
 _CONSONANTS, _VOWELS = "bdfgjkmpvwz", "aeiou"
-_WRAPS: dict[str, type[_Wrapped]] = {"frozen": Frozen, "blind": Blind, "deaf": Deaf}
+_WRAPS: dict[str, Callable[[Policy], Policy]] = {"frozen": Frozen, "blind": Blind, "deaf": Deaf}
 
 
 class SynchronousLoop(ControlLoop):

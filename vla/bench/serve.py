@@ -1,0 +1,100 @@
+"""What serving a policy over a websocket costs beside the policy's own time, and beside a plain echo of the message."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgpack
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.sync.client import ClientConnection, connect
+
+from vla import assets
+from vla.bench.table import Row, report
+from vla.serve.codec import pack, unpack
+from vla.serve.server import MAX_BYTES, PolicyServer
+from vla.tandem import TandemPolicy
+
+SIDE, ROUNDS, WARM_UP = 224, 200, 10
+
+
+def bench_serve(policy: str) -> dict[str, Any]:
+    """Round trips of an observation with two 224x224 images on loopback, in turn; returns the benchmark document.
+
+    Ours is the round trip less the time that the server spent in the model, as it reports it. The peer unpacks the same
+    message with msgpack alone and sends as large an answer.
+    """
+    tandem = TandemPolicy.from_pretrained(assets.find("policy", policy))
+    rng = np.random.default_rng(0)
+    images = {
+        f"observation.images.{camera.name}": rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        for camera in tandem.spec.cameras
+    }
+    state = rng.normal(size=tandem.spec.state_size).astype(np.float32)
+    message = pack({**images, "observation.state": state, "prompt": "lift the red cube"})
+    with (
+        _running(PolicyServer(tandem).serve) as ours,
+        _running(_echo) as plain,
+        _connected(ours) as policy_server,
+        _connected(plain) as echo_server,
+    ):
+        unpack(policy_server.recv())  # type: ignore[arg-type]
+        pairs = [(_overhead(policy_server, message), _round_trip(echo_server, message)[0]) for _ in range(ROUNDS)]
+    over, echo = np.median(pairs[WARM_UP:], axis=0)
+    row = Row("time beyond the model", over, "ms", "plain msgpack echo", echo)
+    return report("Serving, two 224x224 images on loopback", [row])
+
+
+def _round_trip(connection: ClientConnection, message: bytes) -> tuple[float, Any]:
+    """Milliseconds, and the answer."""
+    begin = time.perf_counter()
+    connection.send(message)
+    answer = connection.recv()
+    return 1e3 * (time.perf_counter() - begin), answer
+
+
+def _overhead(connection: ClientConnection, message: bytes) -> float:
+    spent, answer = _round_trip(connection, message)
+    return spent - sum(unpack(answer)["policy_timing"].values())
+
+
+async def _echo(ready: Callable[[int], None], stop: asyncio.Event) -> None:
+    answer = msgpack.packb({"actions": bytes(4 * 16 * 7)})
+
+    async def converse(connection: ServerConnection) -> None:
+        async for data in connection:
+            msgpack.unpackb(data)
+            await connection.send(answer)
+
+    async with serve(converse, "127.0.0.1", 0, compression=None, max_size=MAX_BYTES) as server:
+        ready(server.sockets[0].getsockname()[1])
+        await stop.wait()
+
+
+@contextmanager
+def _running(run: Callable[..., Any]) -> Iterator[str]:
+    """The url of a server in a thread of its own."""
+    loop, stop, ports, started = asyncio.new_event_loop(), asyncio.Event(), [0], threading.Event()
+
+    def ready(port: int) -> None:
+        ports[0] = port
+        started.set()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run(ready, stop)))
+    thread.start()
+    started.wait()
+    try:
+        yield f"ws://127.0.0.1:{ports[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+def _connected(url: str) -> ClientConnection:
+    return connect(url, compression=None, max_size=None)
