@@ -76,6 +76,15 @@ def test_the_word_loss_is_that_of_the_answer_tokens_alone(s2, images):
     torch.testing.assert_close(s2(images, PROMPTS, ANSWERS).word_loss, expected, atol=1e-5, rtol=0)
 
 
+def test_places_may_count_less_than_the_words_between_them(s2, images):
+    answer = "the red cube <loc12><loc40>"
+    whole, words = (s2(images[:1], ["lift it"], [answer], weight).word_loss for weight in (1.0, 0.0))
+    count = len(s2._ids(answer)) + 1
+    places = (whole * count - words * (count - 2)) / 2
+    mixed = s2(images[:1], ["lift it"], [answer], 0.5).word_loss
+    torch.testing.assert_close(mixed, (words * (count - 2) + 0.5 * places * 2) / (count - 1), atol=1e-5, rtol=0)
+
+
 def test_it_learns_to_say_different_things_of_different_images_and_prompts(images):
     s2 = build()
     optimizer = torch.optim.AdamW(s2.parameters(), lr=5e-3)

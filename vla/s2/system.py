@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from vla.errors import UserError
 from vla.s2 import tower  # noqa: F401  makes the Auto classes know the small S2's tower
+from vla.s2.places import PLACE_TOKENS
 from vla.s2.tokenizer import decode
 
 CONFIG_FILE = "slow_system.json"
@@ -101,6 +102,10 @@ class SlowSystem(nn.Module):
         self._ids = lru_cache(maxsize=1 << 16)(self._encode)
         self._mean: Tensor
         self._std: Tensor
+        self._places: Tensor
+        known = self.tokenizer.get_vocab()
+        places = [known[token] for token in PLACE_TOKENS if token in known]
+        self.register_buffer("_places", torch.tensor(places, dtype=torch.long), persistent=False)
         pixels = self.processor.image_processor
         self.register_buffer("_mean", torch.tensor(pixels.image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(pixels.image_std).view(3, 1, 1), persistent=False)
@@ -119,9 +124,12 @@ class SlowSystem(nn.Module):
         images: UInt8[Tensor, "B V H W 3"],
         prompts: Sequence[str],
         answers: Sequence[str] | None = None,
+        place_weight: float = 1.0,
     ) -> SlowOutput:
         """Read the images and every prompt; with answers, also the mean cross-entropy of their tokens.
 
+        place_weight: how much a place token counts in that mean. It is one of 64 and hard to hit exactly; an answer has
+        many of them, and then the one word that matters.
         There may be several prompts per image: question i is about image i // (len(prompts) / B).
         Without answers the decoder layers above `config.layer` are not run.
         """
@@ -134,19 +142,23 @@ class SlowSystem(nn.Module):
             hidden = self._read(self._shallow(), prefix.of(per_image), self._with_queries(ids), mask)[0]
             return SlowOutput(hidden[:, -count:].float(), None, prefix.visual, prefix.maps)
 
-        parts, losses, places = [], [], []
+        parts, losses, said, places = [], [], [], []
         for rows in self._alike(prompts, answers):
-            latents, loss = self._answer(prefix.at([i // per_image for i in rows]), *_pick(rows, prompts, answers))
+            cache = prefix.at([i // per_image for i in rows])
+            latents, loss, tokens = self._answer(cache, *_pick(rows, prompts, answers))
             parts.append(latents)
             losses.append(loss)
+            said.append(tokens)
             places += rows
         back = torch.tensor(places, device=self.device).argsort()
-        return SlowOutput(torch.cat(parts)[back].float(), torch.cat(losses).mean(), prefix.visual, prefix.maps)
+        weights = torch.where(torch.isin(torch.cat(said), self._places), place_weight, 1.0)
+        word_loss = (weights * torch.cat(losses)).sum() / weights.sum().clamp(min=1)
+        return SlowOutput(torch.cat(parts)[back].float(), word_loss, prefix.visual, prefix.maps)
 
     def _answer(
         self, cache: DynamicCache, prompts: Sequence[str], answers: Sequence[str]
-    ) -> tuple[Float[Tensor, "Q K D"], Float[Tensor, " tokens"]]:
-        """Latents, and the cross-entropy of every token of the answers."""
+    ) -> tuple[Float[Tensor, "Q K D"], Float[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+        """Latents, and the cross-entropy of every token of the answers, with those tokens."""
         ids, mask = self._prompt_ids(prompts)
         answer_ids = self._answer_ids(answers)
         count, width = self.config.queries, answer_ids.shape[1]
@@ -156,7 +168,8 @@ class SlowSystem(nn.Module):
         # The state before each answer token predicts it; the first is predicted by the last query.
         wanted = answer_ids != self.tokenizer.pad_token_id
         logits = self.model.get_output_embeddings()(hidden[:, -width - 1 : -1][wanted])
-        return latents, nn.functional.cross_entropy(logits.float(), answer_ids[wanted], reduction="none")
+        said = answer_ids[wanted]
+        return latents, nn.functional.cross_entropy(logits.float(), said, reduction="none"), said
 
     def _alike(self, prompts: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
         """Questions in a few groups of about one length: padding all to the longest would double the work."""

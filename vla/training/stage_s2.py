@@ -34,7 +34,7 @@ class WordsConfig:
     for what takes many words, and frames of episodes.
 
     held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it).
-    Weights of the losses follow; the word loss of the scenes has weight 1.
+    Weights of the losses follow; the word loss of the scenes has weight 1. place_words: of a place token within it.
     """
 
     images: int = 32
@@ -44,6 +44,7 @@ class WordsConfig:
     held_out: int = 1000
     caption_weight: float = 0.3
     frame_weight: float = 0.5
+    place_words: float = 0.3
     cells: float = 1.0
     presence: float = 2.0
     things: float = 4.0
@@ -121,7 +122,7 @@ class WordsStage:
 
     def _losses(self, asked: Questions) -> dict[str, Tensor]:
         config, heads = self.config, self.model.heads
-        out = self.model.s2(asked.images, asked.prompts, asked.answers)
+        out = self.model.s2(asked.images, asked.prompts, asked.answers, config.place_words)
         assert out.word_loss is not None
         pointed = heads.point_losses(out.latents, asked.target, asked.goal, asked.family, asked.thing)
         losses = {"words": out.word_loss} | {name: getattr(config, name) * loss for name, loss in pointed.items()}
