@@ -3,8 +3,9 @@
 Only what the front image shows is asked about: a thing hidden by the arm is neither named nor counted. Left and
 right are as seen in that image. A place in words is `<locUU><locVV>`: u and v in 64 steps, 00 to 63.
 
-Short answers point before they speak: the places of what they are about come first, then the words. Who reads the
-answer sees its grounds, and a small model that has found two things need not guess which is further left.
+Short answers point before they speak: the places of what they are about come first, each after an "at", then the words.
+Who reads the answer sees its grounds, and a small model that has found two things need not guess which is further left.
+The "at" makes pointing on or not one choice, where the 64 place tokens would share its probability among them.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _listed(items: Sequence[str]) -> str:
 
 def _at(*things: Thing) -> str:
     """Where they are, as an answer begins."""
-    return " ".join(loc(thing.pixel) for thing in things)
+    return " ".join(f"at {loc(thing.pixel)}" for thing in things)
 
 
 def _asked(item: Instruction, families: Sequence[str]) -> Question:
@@ -178,7 +179,7 @@ def _doing(view: _View, doing: Doing | None, families: Sequence[str]) -> list[Qu
     item = doing.instruction
     if {item.target, item.goal} & {t.name for t in view.hidden}:
         return []
-    answer = f"{loc(item.target_pixel)} {doing.subtask}, {10 * round(10 * doing.progress)} percent"
+    answer = f"at {loc(item.target_pixel)} {doing.subtask}, {10 * round(10 * doing.progress)} percent"
     told = _asked(item, families)
     return [told, replace(told, kind="subtask", prompt=SUBTASK_PROMPT.format(item.text), answer=answer)]
 
@@ -277,7 +278,7 @@ def _attributes(view: _View) -> list[Question]:
         questions.append(Question("attribute", view.say(DRAWER_PROMPTS), f"{_at(*drawers)} {answer}".strip()))
     held = view.scene.held
     if view.random.random() < (0.5 if held else 0.1) and held not in {t.name for t in view.hidden}:
-        answer = f"{loc(view.scene.find(held).pixel)} the {held}" if held else "nothing"
+        answer = f"{_at(view.scene.find(held))} the {held}" if held else "nothing"
         questions.append(Question("attribute", view.say(HELD_PROMPTS), answer))
     return questions
 

@@ -11,14 +11,14 @@ def said(answer: str, truth: str, target=(0.5, 0.5)) -> Said:
 
 
 def test_words_must_be_the_same_and_places_near():
-    near = said("<loc31><loc31> two", "<loc32><loc32> two")
+    near = said("at <loc31><loc31> two", "at <loc32><loc32> two")
     assert near.right and near.distance(96) == pytest.approx(1.06, abs=0.01)
-    assert not said("<loc32><loc32> three", "<loc32><loc32> two").right
-    assert said("nothing", "<loc32><loc32> two").distance(96) == 96
+    assert not said("at <loc32><loc32> three", "at <loc32><loc32> two").right
+    assert said("nothing", "at <loc32><loc32> two").distance(96) == 96
 
 
 def test_progress_is_judged_by_its_distance():
-    late = said("<loc32><loc32> grasp it, 70 percent", "<loc32><loc32> grasp it, 40 percent")
+    late = said("at <loc32><loc32> grasp it, 70 percent", "at <loc32><loc32> grasp it, 40 percent")
     assert late.right and late.progress_error == pytest.approx(0.3)
     assert said("yes", "yes").progress_error is None
 

@@ -86,6 +86,8 @@ def test_a_contact_sheet_has_a_column_per_moment():
     [
         ("the red cube <loc12><loc40>", "the red cube"),
         ("<loc01><loc02> a ball <loc03> here", "a ball here"),
+        ("at <loc01><loc02> at <loc03><loc04> two", "two"),
+        ("a red cube at <loc01><loc02>, a ball at <loc03><loc04>", "a red cube, a ball"),
         (None, ""),
     ],
 )

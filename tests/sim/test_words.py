@@ -67,25 +67,25 @@ def test_captions_list_all_things_from_left_to_right():
 
 
 def test_attributes_are_asked_only_where_one_thing_can_be_meant():
-    assert answers("what colour is the ball?") == {"<loc51><loc32> green"}
-    assert answers("what shape is the red object?") == {"<loc12><loc32> cube"}
+    assert answers("what colour is the ball?") == {"at <loc51><loc32> green"}
+    assert answers("what shape is the red object?") == {"at <loc12><loc32> cube"}
     assert answers("what colour is the cube?") == set()
 
 
 def test_what_is_counted_is_pointed_at_from_left_to_right():
-    assert answers("how many cubes are there?") == {"<loc12><loc32> <loc32><loc16> two"}
+    assert answers("how many cubes are there?") == {"at <loc12><loc32> at <loc32><loc16> two"}
     assert answers("how many cylinders are there?") == {"no"}
-    assert answers("how many objects are there?") == {"<loc12><loc32> <loc32><loc16> <loc51><loc32> three"}
+    assert answers("how many objects are there?") == {"at <loc12><loc32> at <loc32><loc16> at <loc51><loc32> three"}
 
 
 def test_left_and_right_are_as_in_the_image():
     said = {q.prompt: q.answer for q in ask(seeds=3000) if q.kind == "relation"}
-    assert said["is the red cube left of the green ball?"] == "<loc12><loc32> <loc51><loc32> yes"
-    assert said["is the red cube right of the green ball?"] == "<loc12><loc32> <loc51><loc32> no"
+    assert said["is the red cube left of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> yes"
+    assert said["is the red cube right of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> no"
     further = said["which is further right, the red cube or the blue cube?"]
-    assert further == "<loc12><loc32> <loc32><loc16> the blue cube"
-    assert said["what is left of the green ball?"] == "<loc51><loc32> a red cube and a blue cube"
-    assert said["what is left of the red cube?"] == "<loc12><loc32> nothing"
+    assert further == "at <loc12><loc32> at <loc32><loc16> the blue cube"
+    assert said["what is left of the green ball?"] == "at <loc51><loc32> a red cube and a blue cube"
+    assert said["what is left of the red cube?"] == "at <loc12><loc32> nothing"
 
 
 def test_things_beside_each_other_are_not_compared():
@@ -122,7 +122,7 @@ def test_instructions_say_the_target_and_its_place_and_are_never_held_out():
 def test_what_is_being_done_is_said_with_its_place_and_how_far_it_is():
     doing = Doing(lift(RED_CUBE), "grasp the red cube", 0.43)
     said = {q.prompt: q for q in ask(doing=doing, seeds=1)}
-    assert said["lift the red cube: what now?"].answer == "<loc12><loc32> grasp the red cube, 40 percent"
+    assert said["lift the red cube: what now?"].answer == "at <loc12><loc32> grasp the red cube, 40 percent"
     assert said["lift the red cube"].answer == "the red cube <loc12><loc32>"
     held_out = replace(doing, instruction=lift(RED_CUBE, "hoist the {}", "phrasing"))
     assert not [q for q in ask(doing=held_out) if q.kind in ("instruction", "subtask")]
@@ -137,7 +137,7 @@ def test_probes_are_about_what_is_nowhere():
 
 
 def test_what_the_gripper_holds():
-    assert answers("what is in the hand?", scene=replace(SCENE, held="red cube")) == {"<loc12><loc32> the red cube"}
+    assert answers("what is in the hand?", scene=replace(SCENE, held="red cube")) == {"at <loc12><loc32> the red cube"}
     assert answers("what is in the hand?") == {"nothing"}
 
 

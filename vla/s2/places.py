@@ -6,7 +6,7 @@ PLACES = 64
 PLACE_TOKENS = tuple(f"<loc{i:02d}>" for i in range(PLACES))
 
 _PAIR = re.compile(r"<loc(\d\d)>\s*<loc(\d\d)>")
-_TOKEN = re.compile(r"<loc\d\d>")
+_MARK = re.compile(r"(?:\bat\s+)?(?:<loc\d\d>\s*)+")
 
 
 def place_words(u: float, v: float) -> str:
@@ -21,5 +21,5 @@ def places_in(text: str) -> list[tuple[float, float]]:
 
 
 def plain_words(words: str | None) -> str:
-    """Without place tokens, which people see drawn instead."""
-    return " ".join(_TOKEN.sub(" ", words or "").split())
+    """Without places, and the "at" before them: people see them drawn instead."""
+    return " ".join(_MARK.sub(" ", words or "").split()).replace(" ,", ",")
