@@ -131,6 +131,22 @@ def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp
         train([episodes, stills], out, recipe, "cpu")
 
 
+@pytest.mark.parametrize("head", ["bins", "fast"])
+def test_a_run_trains_the_head_its_recipe_names(recipe, episodes, stills, tmp_path, head) -> None:
+    change(recipe, fast={**TINY["fast"], "head": head}, stages=TINY["stages"][:2])
+    out = tmp_path / "run"
+    train([episodes, stills], out, recipe, "cpu")
+    policy = TandemPolicy.from_pretrained(out / "policy")
+    assert policy.config.fast.head == head
+    assert (out / "policy" / "action_tokens.json").is_file() == (head == "fast")
+    train([episodes, stills], out, recipe, "cpu")  # the tokens it is resumed with are those it was trained on
+    assert TandemPolicy.from_pretrained(out / "policy").s1.action_tokens == policy.s1.action_tokens
+
+    change(recipe, stages=TINY["stages"][1:2])
+    with pytest.raises(UserError, match="the recipe's fast differs from the S1 of --policy"):
+        train([episodes], tmp_path / "other", recipe, "cpu", policy=str(out / "policy"))
+
+
 def test_a_run_of_words_alone_leaves_an_s2(recipe, stills, tmp_path) -> None:
     change(recipe, stages=TINY["stages"][:1])
     train([stills], tmp_path / "run", recipe, "cpu")
