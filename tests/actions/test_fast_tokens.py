@@ -149,6 +149,10 @@ def test_survives_json(tokens) -> None:
             r"tokens: bpe.merges\[1\] is of tokens 0 and 3, there are 3",
         ),
         ({"bpe": {"symbols": 0}}, "tokens: bpe.symbols is 0"),
+        (
+            {"bpe": {"symbols": 1, "merges": [[i, i] for i in range(60)]}},
+            r"bpe.merges\[16\] makes a token of more than",
+        ),
         ({"bpe": {"symbols": 2, "merges": [[0]]}}, r"tokens: bpe.merges\[0\] must have 2 entries"),
     ],
 )

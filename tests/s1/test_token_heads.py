@@ -116,6 +116,16 @@ def test_what_fast_says_while_remembering_it_says_while_reading_all_of_it_anew()
     assert len(heard) > 1
 
 
+def test_a_chunk_may_be_a_single_token() -> None:
+    still = np.zeros((20, TINY.horizon, ACTION), np.float32)
+    tokens = FastTokens.fit(still)
+    system, seen = FastSystem(replace(TINY, head="fast"), STATE, ACTION, LATENT, tokens), observation(2)
+    actions, none = torch.zeros(2, TINY.horizon, ACTION), torch.zeros(2, dtype=torch.long)
+    valid = torch.ones(2, TINY.horizon, dtype=torch.bool)
+    assert system.loss(**seen, actions=actions, prefix_len=none, valid=valid).isfinite()
+    assert (system.act(**seen, prefix=actions, prefix_len=none) == 0).all()
+
+
 # --- the causal trunk -----------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,12 @@ def test_a_mistake_in_a_recipe_is_named(recipe, stage, message) -> None:
         load_recipe(recipe)
 
 
+def test_an_unknown_head_is_named(recipe) -> None:
+    change(recipe, fast={**TINY["fast"], "head": "tokens"})
+    with pytest.raises(UserError, match=r"fast\.head must be one of 'l1', 'flow', 'bins', 'fast'; got 'tokens'"):
+        load_recipe(recipe)
+
+
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ from tokenizers.trainers import BpeTrainer
 _FIRST = 0x4E00
 MOST_SYMBOLS = 0x5000
 """As many characters follow _FIRST without a gap (CJK ideographs); none has a form or case it could be folded into."""
+LONGEST = 65_536
+"""Symbols of a token: no chunk is longer, but a damaged file could ask for tokens that fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Bpe:
         for number, (left, right) in enumerate(self.merges):
             if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
                 raise ValueError(f"merges[{number}] is of tokens {left} and {right}, there are {len(tokens)} by then")
+            if len(tokens[left]) + len(tokens[right]) > LONGEST:
+                raise ValueError(f"merges[{number}] makes a token of more than {LONGEST} symbols")
             made = tokens[left] + tokens[right]
             if made not in known:
                 known[made] = len(tokens)

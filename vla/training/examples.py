@@ -19,7 +19,7 @@ from vla.training.delays import look_back
 HELD_OUT = 20
 """Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
 TOKENIZED = 20_000
-"""Chunks that action tokens are fitted to, at most: more of them take longer and compress no better."""
+"""Chunks that action tokens are fitted to, at most: seconds of work."""
 
 
 class Examples:
