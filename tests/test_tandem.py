@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.errors import UserError
 from vla.s1.system import FastConfig, FastSystem
@@ -141,6 +142,44 @@ def test_a_folder_with_something_else_is_left_alone(policy, tmp_path) -> None:
     with pytest.raises(UserError, match="holds something else"):
         policy.save_pretrained(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.fixture
+def speaking(policy) -> TandemPolicy:
+    """The same with a head that says its actions in tokens."""
+    config = replace(FAST, head="fast")
+    chunks = np.sin(np.random.default_rng(0).uniform(0, 6, (300, 1, SPEC.action_size)) + np.linspace(0, 2, 6)[:, None])
+    fast = FastSystem(config, SPEC.state_size, SPEC.action_size, policy.s2.latent_shape, FastTokens.fit(chunks)).eval()
+    torch.nn.init.normal_(fast.head.write.weight)
+    return TandemPolicy(SPEC, policy.s2, fast, policy.normalizer, replace(policy.config, fast=config))
+
+
+def test_the_action_tokens_travel_with_the_checkpoint(speaking, images, tmp_path) -> None:
+    speaking.save_pretrained(tmp_path / "toy", dtype=torch.float32)
+    loaded = TandemPolicy.from_pretrained(tmp_path / "toy")
+    assert loaded.s1.action_tokens == speaking.s1.action_tokens
+    prefix = np.array([[0.5, 0, 1]], np.float32)
+    chunks = [policy.act(images, STATE, None, 0.0, prefix) for policy in (speaking, loaded)]
+    np.testing.assert_array_equal(*chunks)
+    np.testing.assert_array_equal(chunks[0][:1], prefix)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "action_tokens.json is missing"),
+        (lambda file: file.write_text("{"), "action_tokens.json cannot be read"),
+        (lambda file: edit(file, scael=9.0), "action_tokens.json: unknown key scael; did you mean scale"),
+        (lambda file: edit(file, horizon=7), r"fitted to chunks of shape \(7, 3\), S1 makes \(6, 3\)"),
+        (lambda file: edit(file, bpe={"symbols": 3}), "s1.safetensors does not fit"),
+    ],
+)
+def test_without_its_action_tokens_a_checkpoint_is_refused_in_one_line(speaking, tmp_path, damage, message) -> None:
+    speaking.save_pretrained(tmp_path / "toy")
+    damage(tmp_path / "toy" / "action_tokens.json")
+    with pytest.raises(UserError, match=message) as error:
+        TandemPolicy.from_pretrained(tmp_path / "toy")
+    assert "\n" not in str(error.value)
 
 
 def cut(path: Path) -> None:

@@ -22,6 +22,7 @@ BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
+    "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
 
@@ -303,6 +304,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.serve import bench_serve
 
         document = bench_serve(args.policy)
+    elif args.what == "actions":
+        from vla.bench.actions import bench_actions
+
+        document = bench_actions(args.env, args.seed)
     elif args.what == "words":
         from vla.bench.words import bench_words
 

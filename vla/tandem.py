@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.errors import UserError
 from vla.s1.system import FastConfig, FastSystem
@@ -26,6 +27,8 @@ from vla.strict import parse, to_plain
 CONFIG_FILE = "tandem.json"
 SPEC_FILE = "robot_spec.yaml"
 NORMALIZATION_FILE = "normalization.json"
+ACTION_TOKENS_FILE = "action_tokens.json"
+"""Only beside an S1 whose head is `fast`."""
 FAST_FILE = "s1.safetensors"
 SLOW_FOLDER = "s2"
 
@@ -167,6 +170,8 @@ class TandemPolicy:
         (folder / CONFIG_FILE).write_text(json.dumps(to_plain(self.config), indent=2) + "\n")
         self.spec.save(folder / SPEC_FILE)
         (folder / NORMALIZATION_FILE).write_text(json.dumps(self.normalizer.to_dict(), indent=2) + "\n")
+        if self.s1.action_tokens is not None:
+            (folder / ACTION_TOKENS_FILE).write_text(json.dumps(to_plain(self.s1.action_tokens)) + "\n")
         weights = {n: t.detach().to("cpu", dtype).contiguous() for n, t in self.s1.state_dict().items()}
         save_file(weights, folder / FAST_FILE)
         self.s2.save_pretrained(folder / SLOW_FOLDER, dtype)
@@ -185,7 +190,11 @@ class TandemPolicy:
         where = f"{what}: {NORMALIZATION_FILE}"
         normalizer = Normalizer.from_dict(_read_json(folder / NORMALIZATION_FILE, what), where)
         s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
-        s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape)
+        tokens = None
+        if config.fast.head == "fast":
+            where = f"{what}: {ACTION_TOKENS_FILE}"
+            tokens = parse(FastTokens, _read_json(folder / ACTION_TOKENS_FILE, what), where)
+        s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape, tokens)
         _load_weights(s1, folder / FAST_FILE, what)
         return cls(spec, s2.eval(), s1.eval(), normalizer, config).to(device)
 

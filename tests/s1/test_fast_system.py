@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from vla.actions.fast import FastTokens
 from vla.errors import UserError
 from vla.s1.encoder import CameraEncoder, Sinusoids
 from vla.s1.system import FastConfig, FastSystem
@@ -13,10 +15,21 @@ TINY = FastConfig(image_size=(32, 32), channels=(8, 16, 16), horizon=6, width=32
 STATE, ACTION, LATENT = 5, 3, (2, 8)
 
 
-@pytest.fixture(params=["l1", "flow"])
+@pytest.fixture(params=["l1", "flow", "bins", "fast"])
 def system(request) -> FastSystem:
+    return make_system(request.param)
+
+
+def make_system(head: str) -> FastSystem:
+    tokens = FastTokens.fit(smooth_chunks(200)) if head == "fast" else None
     torch.manual_seed(0)
-    return FastSystem(replace(TINY, head=request.param, summary=True), STATE, ACTION, LATENT)
+    return FastSystem(replace(TINY, head=head, summary=True), STATE, ACTION, LATENT, tokens)
+
+
+def smooth_chunks(count: int) -> np.ndarray:
+    """Chunks of slow movements, within [-1, 1]."""
+    phase, speed = np.random.default_rng(0).uniform((0.0, 0.1), (6.3, 0.5), (count, 1, ACTION, 2)).transpose(3, 0, 1, 2)
+    return np.sin(phase + speed * np.arange(TINY.horizon)[:, None]).astype(np.float32)
 
 
 def observation(batch: int = 4, seed: int = 1) -> dict:
@@ -111,7 +124,8 @@ def test_gradients_reach_every_parameter_and_the_latents(system: FastSystem) -> 
     assert not without
 
 
-def test_images_of_another_size_are_resized(system: FastSystem) -> None:
+def test_images_of_another_size_are_resized() -> None:
+    system = make_system("l1")
     seen = observation()
     seen["images"]["front"] = seen["images"]["front"].repeat_interleave(2, 1).repeat_interleave(2, 2)
     small = system.act(**observation(), **prefix())

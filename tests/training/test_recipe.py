@@ -109,6 +109,12 @@ def test_a_mistake_in_a_recipe_is_named(recipe, stage, message) -> None:
         load_recipe(recipe)
 
 
+def test_an_unknown_head_is_named(recipe) -> None:
+    change(recipe, fast={**TINY["fast"], "head": "tokens"})
+    with pytest.raises(UserError, match=r"fast\.head must be one of 'l1', 'flow', 'bins', 'fast'; got 'tokens'"):
+        load_recipe(recipe)
+
+
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +135,22 @@ def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp
     change(recipe, seed=1)
     with pytest.raises(UserError, match="holds a run with another recipe"):
         train([episodes, stills], out, recipe, "cpu")
+
+
+@pytest.mark.parametrize("head", ["bins", "fast"])
+def test_a_run_trains_the_head_its_recipe_names(recipe, episodes, stills, tmp_path, head) -> None:
+    change(recipe, fast={**TINY["fast"], "head": head}, stages=TINY["stages"][:2])
+    out = tmp_path / "run"
+    train([episodes, stills], out, recipe, "cpu")
+    policy = TandemPolicy.from_pretrained(out / "policy")
+    assert policy.config.fast.head == head
+    assert (out / "policy" / "action_tokens.json").is_file() == (head == "fast")
+    train([episodes, stills], out, recipe, "cpu")  # the tokens it is resumed with are those it was trained on
+    assert TandemPolicy.from_pretrained(out / "policy").s1.action_tokens == policy.s1.action_tokens
+
+    change(recipe, stages=TINY["stages"][1:2])
+    with pytest.raises(UserError, match="the recipe's fast differs from the S1 of --policy"):
+        train([episodes], tmp_path / "other", recipe, "cpu", policy=str(out / "policy"))
 
 
 def test_a_run_of_words_alone_leaves_an_s2(recipe, stills, tmp_path) -> None:

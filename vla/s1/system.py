@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from vla.actions.fast import FastTokens
 from vla.errors import UserError
 from vla.s1.encoder import CameraEncoder, StateEncoder, ThoughtEncoder
-from vla.s1.heads import HEADS, Decode
-from vla.s1.trunk import Trunk
+from vla.s1.heads import HEADS, Decode, make_head
+from vla.s1.trunk import Past, Trunk
 
 Images = Mapping[str, UInt8[Tensor, "B H W 3"]]
 
@@ -23,6 +24,7 @@ class FastConfig:
     """Shape of S1.
 
     image_size: height and width of every camera in pixels; others are resized to it. horizon: actions in a chunk.
+    head: what makes actions of what the trunk has understood (`vla.s1.heads`).
     max_age: seconds; latents older than this count as this old (no older ones were trained on). summary: add a linear
     summary of all latents to every action token, beside the tokens the trunk attends to; it then follows them sooner.
     """
@@ -31,7 +33,7 @@ class FastConfig:
     image_size: tuple[int, int] = (96, 96)
     channels: tuple[int, ...] = (32, 64, 96, 192)
     horizon: int = 16
-    head: Literal["l1", "flow"] = "l1"
+    head: Literal["l1", "flow", "bins", "fast"] = "l1"
     width: int = 192
     layers: int = 4
     heads: int = 4
@@ -47,11 +49,21 @@ class FastConfig:
 
 
 class FastSystem(nn.Module):
-    """Built for one state size, action size and shape (K, D) of latents."""
+    """Built for one state size, action size and shape (K, D) of latents; for head `fast` also for its action tokens.
 
-    def __init__(self, config: FastConfig, state_size: int, action_size: int, latent_shape: tuple[int, int]) -> None:
+    Raises UserError if the action tokens are missing, of other chunks, or given to another head.
+    """
+
+    def __init__(
+        self,
+        config: FastConfig,
+        state_size: int,
+        action_size: int,
+        latent_shape: tuple[int, int],
+        action_tokens: FastTokens | None = None,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.action_tokens = config, action_tokens
         self.state_size, self.action_size, self.latent_shape = state_size, action_size, latent_shape
         width = config.width
         self.cameras = nn.ModuleDict(
@@ -59,8 +71,10 @@ class FastSystem(nn.Module):
         )
         self.state = StateEncoder(state_size, width)
         self.thought = ThoughtEncoder(latent_shape, width, config.max_age, config.summary)
-        self.trunk = Trunk(config.horizon, width, config.layers, config.heads, config.mlp)
-        self.head = HEADS[config.head](action_size, config.horizon, width)
+        kind = HEADS[config.head]
+        positions = kind.positions(action_size, config.horizon)
+        self.trunk = Trunk(positions, width, config.layers, config.heads, config.mlp, kind.causal)
+        self.head = make_head(config.head, action_size, config.horizon, width, action_tokens)
 
     def loss(
         self,
@@ -99,7 +113,11 @@ class FastSystem(nn.Module):
         remembered = self.trunk.remember(torch.cat([*seen, felt, thought], dim=1))
         # Also added to every action token: the trunk need not learn to look for them first.
         known = felt + thought[:, -1:] if self.config.summary else felt
-        return lambda tokens: self.trunk(tokens + known, remembered)
+
+        def decode(tokens: Tensor, past: Past | None = None) -> Tensor:
+            return self.trunk(tokens + known, remembered, past)
+
+        return decode
 
     def _resized(self, images: Tensor) -> Tensor:
         if tuple(images.shape[1:3]) == self.config.image_size:

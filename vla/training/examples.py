@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.data.cache import FrameCache
 from vla.errors import UserError
@@ -17,6 +18,8 @@ from vla.training.delays import look_back
 
 HELD_OUT = 20
 """Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
+TOKENIZED = 20_000
+"""Chunks that action tokens are fitted to, at most: seconds of work."""
 
 
 class Examples:
@@ -98,3 +101,11 @@ def fit_normalizer(caches: Sequence[FrameCache]) -> Normalizer:
         np.concatenate([np.asarray(cache.state) for cache in caches]),
         np.concatenate([np.asarray(cache.action) for cache in caches]),
     )
+
+
+def fit_action_tokens(examples: Examples, horizon: int) -> FastTokens:
+    """To chunks of the frames that are trained on; the same every time."""
+    frames = examples.trained
+    if len(frames) > TOKENIZED:
+        frames = np.sort(np.random.default_rng(0).choice(frames, TOKENIZED, replace=False))
+    return FastTokens.fit(examples.chunks(frames, horizon)[0])

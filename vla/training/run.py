@@ -26,7 +26,7 @@ from vla.s1.system import FastSystem
 from vla.s2.system import SlowSystem
 from vla.strict import parse
 from vla.tandem import TandemConfig, TandemPolicy
-from vla.training.examples import Examples, fit_normalizer, one_spec
+from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
 from vla.training.recipe import Recipe, StageRecipe, load_recipe
@@ -126,7 +126,9 @@ class _Run:
         if self.fast is None:
             torch.manual_seed(self.recipe.seed)
             sizes = self.spec.state_size, self.spec.action_size
-            self.fast = FastSystem(self.recipe.fast, *sizes, self.slow.latent_shape)
+            fast = self.recipe.fast
+            tokens = fit_action_tokens(self.examples, fast.horizon) if fast.head == "fast" else None
+            self.fast = FastSystem(fast, *sizes, self.slow.latent_shape, tokens)
         config = TandemConfig(fast=self.fast.config, replan_steps=self.recipe.replan_steps)
         return TandemPolicy(self.spec, self.slow, self.fast, self.examples.normalizer, config).to(self.device)
 

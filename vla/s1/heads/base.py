@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-Decode = Callable[[Float[Tensor, "B H W"]], Float[Tensor, "B H W"]]
-"""The trunk with one observation in its memory: action tokens in, action tokens out."""
+from vla.s1.trunk import Past
+
+
+class Decode(Protocol):
+    """The trunk with one observation in its memory: action tokens in, action tokens out. past: see `Trunk.forward`."""
+
+    def __call__(self, tokens: Float[Tensor, "B T W"], past: Past | None = None) -> Float[Tensor, "B T W"]: ...
 
 
 class ActionHead(nn.Module, ABC):
@@ -18,18 +23,28 @@ class ActionHead(nn.Module, ABC):
 
     Actions that are already committed when the chunk takes effect (the prefix) are given clean, marked as given,
     and left out of the loss (training-time real-time chunking).
+
+    causal: tokens must not see those after them. outputs: numbers read from every token the trunk returns, by default
+    one per action.
     """
 
-    def __init__(self, action_size: int, horizon: int, width: int) -> None:
+    causal = False
+
+    def __init__(self, action_size: int, horizon: int, width: int, outputs: int | None = None) -> None:
         super().__init__()
         self.action_size = action_size
         self.horizon = horizon
         self.read = nn.Linear(action_size, width)
         self.given = nn.Parameter(torch.randn(width) * 0.1)
         self.norm = nn.LayerNorm(width)
-        self.write = nn.Linear(width, action_size)
+        self.write = nn.Linear(width, outputs or action_size)
         nn.init.normal_(self.write.weight, std=0.02)
         nn.init.zeros_(self.write.bias)
+
+    @staticmethod
+    def positions(action_size: int, horizon: int) -> int:
+        """How many tokens the trunk gets at most."""
+        return horizon
 
     @abstractmethod
     def loss(
@@ -47,7 +62,7 @@ class ActionHead(nn.Module, ABC):
     ) -> Float[Tensor, "B H A"]:
         """A chunk; where `prefix` is set it repeats `actions`, whose other rows are ignored."""
 
-    def _to_actions(self, tokens: Float[Tensor, "B H W"]) -> Float[Tensor, "B H A"]:
+    def _read_out(self, tokens: Float[Tensor, "B T W"]) -> Float[Tensor, "B T O"]:
         # In full precision: bfloat16 resolves a millimetre or two of a metre, and these are the robot's targets.
         with torch.autocast(tokens.device.type, enabled=False):
             return self.write(self.norm(tokens.float()))

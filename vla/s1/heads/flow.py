@@ -55,4 +55,4 @@ class FlowHead(ActionHead):
 
     def _velocity(self, decode: Decode, chunk: Tensor, time: Tensor, prefix: Tensor) -> Float[Tensor, "B H A"]:
         tokens = self.read(chunk) + self.time(time) + prefix.unsqueeze(-1) * self.given
-        return self._to_actions(decode(tokens))
+        return self._read_out(decode(tokens))

@@ -33,4 +33,4 @@ class L1Head(ActionHead):
 
     def _predict(self, decode: Decode, actions: Tensor, prefix: Tensor) -> Float[Tensor, "B H A"]:
         tokens = torch.where(prefix.unsqueeze(-1), self.read(actions) + self.given, self.asked)
-        return self._to_actions(decode(tokens))
+        return self._read_out(decode(tokens))
