@@ -89,7 +89,7 @@ class Bpe:
 
     def encode(self, sequences: Int[np.ndarray, "N S"]) -> list[list[int]]:
         """Tokens of each sequence; symbols must be 0 ... symbols - 1, others would be lost without a word."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(_words(sequences))]
+        return [[token.id for token in self._model.tokenize(word)] for word in _words(sequences)]
 
     def expand(self, tokens: Int[np.ndarray, " T"]) -> Int[np.ndarray, " S"]:
         """All their symbols, one after the other."""
@@ -106,10 +106,11 @@ class Bpe:
         return self.lengths.cumsum() - self.lengths
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def _model(self) -> BPE:
+        # Without the tokenizer around it: there is no text to split, and no threads are wanted beside those of torch.
         words = ["".join(chr(_FIRST + symbol) for symbol in token) for token in self.tokens]
         merges = [(words[left], words[right]) for left, right in self.merges]
-        return Tokenizer(BPE(vocab={word: number for number, word in enumerate(words)}, merges=merges))
+        return BPE(vocab={word: number for number, word in enumerate(words)}, merges=merges)
 
 
 def _words(sequences: Int[np.ndarray, "N S"]) -> Sequence[str]:

@@ -25,7 +25,7 @@ from vla.bench.table import Row, report
 from vla.data.workers import progress_bar
 from vla.robots.gym_sim import find_environment
 
-EPISODES, HELD_OUT = 24, 4
+EPISODES, HELD_OUT = 40, 4
 """Of so many episodes every fourth is kept out of the fit and measured on."""
 HORIZON, REPEATS = 16, 5
 
@@ -71,10 +71,17 @@ def bench_actions(env: str, seed: int, episodes: int = EPISODES) -> dict[str, An
     """
     fitted_to, seen = _chunks(env, seed, episodes)
     ours, plain = FastTokens.fit(fitted_to), PlainFast(fitted_to)
+    # In parts, one a run: what a tokenizer has seen before it remembers.
+    parts = np.array_split(seen, REPEATS)
+    encode = _rates(parts, ours.encode, lambda chunks: [plain.encode(chunk) for chunk in chunks])
     said, plainly_said = ours.encode(seen), [plain.encode(chunk) for chunk in seen]
-    encode = _rates(len(seen), lambda: ours.encode(seen), lambda: [plain.encode(chunk) for chunk in seen])
-    decode = _rates(len(seen), lambda: ours.decode(said), lambda: [plain.decode(tokens) for tokens in plainly_said])
-    count, peer = float(np.mean([len(tokens) for tokens in said])), "scipy and tokenizers, plainly"
+    numbers = np.array_split(np.arange(len(seen)), REPEATS)
+    decode = _rates(
+        numbers,
+        lambda part: ours.decode([said[number] for number in part]),
+        lambda part: [plain.decode(plainly_said[number]) for number in part],
+    )
+    count, peer = float(np.mean([len(tokens) for tokens in said])), "scipy + tokenizers"
     rows = [
         Row("tokens per chunk", count, "tokens", peer, float(np.mean([len(tokens) for tokens in plainly_said]))),
         Row("tokens per chunk", count, "tokens", "one bin per action", float(ours.symbols)),
@@ -120,19 +127,23 @@ def _windows(actions: Float[np.ndarray, "T A"]) -> Float[np.ndarray, "N H A"]:
     return np.lib.stride_tricks.sliding_window_view(actions, HORIZON, axis=0).swapaxes(1, 2)
 
 
-def _rates(count: int, ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float]:
-    """Chunks per second of both on one core: medians over runs taken in turn, after a first one to warm up."""
+def _rates(
+    parts: list[np.ndarray], ours: Callable[[np.ndarray], object], peer: Callable[[np.ndarray], object]
+) -> tuple[float, float]:
+    """Chunks per second of both on one core: medians over the parts, which they take in turn."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        pairs = [(_seconds(ours), _seconds(peer)) for _ in range(REPEATS + 1)][1:]
+        for work in (ours, peer):
+            work(parts[0][:1])
+        pairs = [(_rate(ours, part), _rate(peer, part)) for part in parts]
     finally:
         os.sched_setaffinity(0, cores)
-    fast, plain = count / np.median(pairs, axis=0)
+    fast, plain = np.median(pairs, axis=0)
     return float(fast), float(plain)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _rate(work: Callable[[np.ndarray], object], part: np.ndarray) -> float:
     begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+    work(part)
+    return len(part) / (time.perf_counter() - begin)
