@@ -11,11 +11,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_tabletop import arm, scene
+from gym_tabletop.cells import class_of_geoms, majority
 from gym_tabletop.events import Event
 from gym_tabletop.instructions import SPLITS, Assignment, assignments, choose, half_done
 from gym_tabletop.kinematics import ArmKinematics, integrate_delta
 from gym_tabletop.layout import Layout, sample_layout, sample_suite_layout
-from gym_tabletop.palette import CELL_CLASSES, DRAWER, PAIRS, SHAPES
+from gym_tabletop.palette import DRAWER, PAIRS
 from gym_tabletop.randomization import randomize_look
 from gym_tabletop.rendering import CameraRenderer, project
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
@@ -268,25 +269,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         }
 
     def cells(self, cell: int = 8) -> NDArray[np.uint8]:
-        """What most of each cell of the front image shows (S / cell, S / cell): index in CELL_CLASSES + 1, or 0."""
-        owner = np.zeros(self.model.ngeom + 1, np.uint8)  # the last entry serves id -1: nothing there
-        for slot, pose in enumerate(self.layout.objects):
-            for shape in SHAPES:
-                owner[self.model.geom(f"object{slot}_{shape}").id] = CELL_CLASSES.index(pose.pair) + 1
-        for index, (colour, _, _) in enumerate(self.layout.trays):
-            owner[scene.geoms_of(self.model, f"tray{index}")] = CELL_CLASSES.index(f"{colour} tray") + 1
-        for index, colour in enumerate(self.layout.panel[1:]):
-            owner[self.model.geom(f"button{index}").id] = CELL_CLASSES.index(f"{colour} button") + 1
-        if self.layout.drawer:
-            for body in ("cabinet", "drawer"):
-                owner[scene.geoms_of(self.model, body)] = CELL_CLASSES.index(DRAWER) + 1
-        seen = owner[self._camera_renderer().geometry(self.data, "front")]
-        side = self.obs_size // cell
-        blocks = seen.reshape(side, cell, side, cell).swapaxes(1, 2).reshape(side, side, cell * cell)
-        counts = (blocks[..., None] == np.arange(1, len(CELL_CLASSES) + 1)).sum(axis=2)
-        best = counts.argmax(axis=-1)
-        enough = counts.max(axis=-1) >= cell * cell // 5  # small things never fill half a cell
-        return np.where(enough, best + 1, 0).astype(np.uint8)
+        """What most of each cell of the front image shows, as `gym_tabletop.cells.majority` says it."""
+        seen = self._camera_renderer().geometry(self.data, "front")
+        return majority(class_of_geoms(self.model, self.layout)[seen], cell)
 
     def _sample_family(self, rng: np.random.Generator, still: bool) -> str:
         weights = np.array([WEIGHTS.get(name, 1.0) if still else 1.0 for name in self.families])
