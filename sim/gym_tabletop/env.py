@@ -274,7 +274,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return majority(class_of_geoms(self.model, self.layout)[seen], cell)
 
     def _sample_family(self, rng: np.random.Generator, still: bool) -> str:
-        weights = np.array([WEIGHTS.get(name, 1.0) if still else 1.0 for name in self.families])
+        if not still:
+            return str(rng.choice(self.families))
+        weights = np.array([WEIGHTS.get(name, 1.0) for name in self.families])
         return str(rng.choice(self.families, p=weights / weights.sum()))
 
     def _sample_layout(self, rng: np.random.Generator, families: tuple[str, ...]) -> Layout:
