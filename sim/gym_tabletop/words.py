@@ -99,7 +99,7 @@ def make_questions(
     rng: np.random.Generator,
     doing: Doing | None = None,
 ) -> list[Question]:
-    """About 15 questions on one scene, the same for the same `rng` state.
+    """About 18 questions on one scene, the same for the same `rng` state.
 
     instructions: all that are possible here; only those of split "train" are used, as of `doing`.
     families: names of the task families, in the order that `Question.family` counts.
