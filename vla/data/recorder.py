@@ -57,17 +57,17 @@ class EpisodeRecorder:
     """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success.
+    target_pixel, goal_pixel, next.success; not so without `labels`, for episodes that others recorded.
     """
 
-    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording") -> None:
+    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording", labels: bool = True) -> None:
         _quieten()
         fps = round(spec.rate_hz)
-        self._spec = spec
+        self._spec, self._labels = spec, labels
         self._dataset = _Recording.create(
             name,
             fps,
-            features(spec),
+            features(spec, labels),
             root=root,
             robot_type=spec.name,
             rgb_encoder=RECORDING,
@@ -87,11 +87,12 @@ class EpisodeRecorder:
         self._dataset.finalize()
 
     def _row(self, frame: Frame) -> dict[str, Any]:
-        images = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
-        return {
-            **images,
-            "observation.state": np.asarray(frame.state, np.float32),
-            "action": np.asarray(frame.action, np.float32),
+        row: dict[str, Any] = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
+        row["observation.state"] = np.asarray(frame.state, np.float32)
+        row["action"] = np.asarray(frame.action, np.float32)
+        if not self._labels:
+            return row
+        return row | {
             "subtask": frame.subtask,
             "progress": np.array([frame.progress], np.float32),
             "target_pixel": _pixel(frame.target_pixel),
@@ -119,10 +120,10 @@ def _no_embedding() -> Iterator[None]:
         dataset_writer.embed_images = embed
 
 
-def features(spec: RobotSpec) -> dict[str, dict[str, Any]]:
+def features(spec: RobotSpec, labels: bool = True) -> dict[str, dict[str, Any]]:
     """The columns of a recording of this robot, in LeRobot's terms."""
     pixel = {"dtype": "float32", "shape": (2,), "names": ["u", "v"]}
-    return {
+    columns: dict[str, dict[str, Any]] = {
         **{
             camera.key: {
                 "dtype": "video",
@@ -133,6 +134,10 @@ def features(spec: RobotSpec) -> dict[str, dict[str, Any]]:
         },
         "observation.state": {"dtype": "float32", "shape": (spec.state_size,), "names": dimension_names(spec.state)},
         "action": {"dtype": "float32", "shape": (spec.action_size,), "names": dimension_names(spec.action.fields)},
+    }
+    if not labels:
+        return columns
+    return columns | {
         "subtask": {"dtype": "string", "shape": (1,), "names": None},
         "progress": {"dtype": "float32", "shape": (1,), "names": None},
         "target_pixel": pixel,
