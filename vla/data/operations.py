@@ -77,6 +77,15 @@ class Invert:
 
 
 @dataclass(frozen=True)
+class SumHalves:
+    """The first half of the entries plus the second: what is there, and what is to be added to it."""
+
+    def __call__(self, values: Array) -> Array:
+        first, second = np.split(values, 2, axis=1)
+        return first + second
+
+
+@dataclass(frozen=True)
 class Pad:
     """`size` more entries of `value` at the end: what the robot does not move along."""
 
@@ -188,6 +197,7 @@ OPERATIONS: Mapping[str, type[Operation]] = {
     "offset": Offset,
     "clip": Clip,
     "invert": Invert,
+    "sum_halves": SumHalves,
     "pad": Pad,
     "binarise": Binarise,
     "rel_to_abs_gripper": RelToAbsGripper,
