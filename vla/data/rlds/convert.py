@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.card import Card, CardField
-from vla.data.recorder import Episode, Frame
+from vla.data.episode import Episode, Frame
 from vla.data.rlds.directory import RawEpisode, TfdsDirectory
 from vla.data.rlds.features import Leaf, decode_image
 from vla.errors import UserError

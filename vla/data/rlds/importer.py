@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla import assets
 from vla.data.card import Card
@@ -21,6 +21,9 @@ from vla.data.staging import Span, Staging, check_output
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
 from vla.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from vla.data.recorder import EpisodeRecorder
 
 COMMAND = "import"
 BLOCK = 100
@@ -102,15 +105,13 @@ class _ImportWorker:
         self.card = Card.load(job.card)
 
     def run(self, span: Span, report: Report) -> None:
-        from vla.data.recorder import EpisodeRecorder
-
         folder = self.job.staging.unfinished(span)
         recorder, kept = None, 0
         for raw in self.directory.read(span.start, span.stop):
             converted = convert(self.card, self.job.spec, raw)
             with _writing(self.job.staging.folder):
                 for episode in converted.episodes:
-                    recorder = recorder or EpisodeRecorder(folder, self.job.spec, labels=False)
+                    recorder = recorder or self._recorder(folder)
                     recorder.write(episode)
                     kept += 1
             report(converted.out_of_range)
@@ -123,6 +124,11 @@ class _ImportWorker:
 
     def close(self) -> None:
         pass
+
+    def _recorder(self, folder: Path) -> EpisodeRecorder:
+        from vla.data.recorder import EpisodeRecorder  # seconds of importing, for nothing if the first record is bad
+
+        return EpisodeRecorder(folder, self.job.spec, labels=False)
 
 
 def _settings(directory: TfdsDirectory, card_name: str) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def read_records(shard: Path, start: int, stop: int, last: bool = False) -> Iter
 
 def _length(header: bytes, shard: Path, offset: int) -> int:
     if len(header) < HEADER.size:
-        raise _cut_off(shard, offset + len(header), "more records are expected there")
+        expected = f"the record that begins at byte {offset} goes on" if header else "more records are expected"
+        raise _cut_off(shard, offset + len(header), expected)
     length, checksum = HEADER.unpack(header)
     if masked_crc32c(header[:8]) != checksum:
         raise _damaged(shard, offset, "the length of this record does not fit its checksum")
