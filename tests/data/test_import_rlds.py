@@ -195,7 +195,7 @@ def cut(root):
 def test_damage_is_one_line_and_leaves_nothing_behind(toy, card, tmp_path, capfd, damage, message):
     damage(toy)
     code, printed, err = run(capfd, toy, "--card", card(), "--out", tmp_path / "imported")
-    assert code == 2 and printed == "" and message in err
+    assert code == 2 and printed == "" and message in err, err
     assert err.startswith("vla: rlds: ") and err.count("\n") == 1
     assert not list(tmp_path.glob("imported*"))
 
@@ -212,7 +212,7 @@ def test_damage_is_one_line_and_leaves_nothing_behind(toy, card, tmp_path, capfd
 )
 def test_a_card_that_does_not_fit_is_refused_before_any_work(toy, card, tmp_path, capfd, changes, message):
     code, printed, err = run(capfd, toy, "--card", card(**changes), "--out", tmp_path / "imported")
-    assert code == 2 and printed == "" and err.count("\n") == 1
+    assert code == 2 and printed == "" and err.count("\n") == 1, err
     assert re.search(message, err), err
     assert not list(tmp_path.glob("imported*"))
 
@@ -291,7 +291,7 @@ def test_deltas_of_reached_states_shorten_the_episode_by_its_last_step(tmp_path,
 def test_values_beyond_the_range_of_the_card_are_told(tmp_path, card):
     strange = steps_of(0, 3) | {"steps/action/close": np.array([-1, 0, 1], np.float32)}
     usual, odd = converted(tmp_path, card(), steps_of(0, 3), strange)
-    assert usual.out_of_range == () and odd.out_of_range == ("gripper",)
+    assert usual.out_of_range == () and odd.out_of_range == ("action gripper",)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def convert(card: Card, spec: RobotSpec, raw: RawEpisode) -> Converted:
     if stop <= first:
         return Converted()
     columns = [column[first:stop] for column in columns]
-    bad = tuple(f.name for f, column in zip(card.fields, columns, strict=True) if not f.in_range(column))
+    names = [f"state {field.name}" for field in card.state] + [f"action {field.name}" for field in card.action.fields]
+    checks = zip(names, card.fields, columns, strict=True)
+    bad = tuple(name for name, field, column in checks if not field.in_range(column))
     state = np.concatenate(columns[: len(card.state)], axis=1)
     action = np.concatenate(columns[len(card.state) :], axis=1)
     if not (np.isfinite(state).all() and np.isfinite(action).all()):

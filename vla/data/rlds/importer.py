@@ -66,7 +66,9 @@ def import_rlds(root: Path, card_name: str, out: Path, split: str | None = None,
             total = json.loads((joined / "meta" / "info.json").read_text())
             staging.finish(joined)
     for name in sorted(notes):
-        print(f"vla: card {card.name}: values of {name} leave the card's range; check its convention", file=sys.stderr)
+        print(
+            f"vla: card {card.name}: values of the {name} leave the card's range; check its convention", file=sys.stderr
+        )
     print(f"{total['total_episodes']} episodes, {total['total_frames']} steps in {out}")
 
 
