@@ -1,4 +1,4 @@
-"""Build hook: the wheel carries the data of `policies/` as `vla/shipped/`, where `vla.assets` looks first.
+"""Build hook: the wheel carries the data of `policies/` and `datasets/` in `vla/shipped/`, where `vla.assets` looks.
 
 A hook and not a `force-include` table, because the table also copies into editable installs, where the copy goes stale.
 """
@@ -19,3 +19,4 @@ class ShippedData(BuildHookInterface):
         for folder in sorted(Path(self.root, "policies").iterdir()):
             if folder.is_dir() and folder.name not in CODE:
                 build_data["force_include"][str(folder)] = f"vla/shipped/policies/{folder.name}"
+        build_data["force_include"][str(Path(self.root, "datasets"))] = "vla/shipped/datasets"

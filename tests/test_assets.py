@@ -82,7 +82,8 @@ def site_packages(root: Path) -> Path:
 
 def test_the_wheel_carries_both_packages_and_the_shipped_data(installed: Path) -> None:
     site = site_packages(installed)
-    for inside in ("vla/py.typed", "gym_tabletop/__init__.py", "vla/shipped/policies/robots/tabletop.yaml"):
+    shipped = ("vla/shipped/policies/robots/tabletop.yaml", "vla/shipped/datasets/bridge_dataset.yaml")
+    for inside in ("vla/py.typed", "gym_tabletop/__init__.py", *shipped):
         assert (site / inside).is_file(), inside
     assert not list(site.glob("tests")) and not list(site.glob("policies"))
 

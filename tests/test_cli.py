@@ -52,6 +52,11 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "spec check /no/such.yaml",
         "spec diff tabletop",
         "bench juggling",
+        "data",
+        "data import hdf4 /tmp --card bridge_dataset --out /tmp/never-made",
+        "data import rlds /no/such/folder --card bridge_dataset --out /tmp/never-made",
+        "data import rlds /tmp --card no-such-card --out /tmp/never-made",
+        "data import rlds /tmp --out /tmp/never-made",
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], argv: str) -> None:
@@ -61,7 +66,9 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str
     assert not Path("/tmp/never-made").exists()
 
 
-@pytest.mark.parametrize("command", ["collect", "train", "eval", "rollout", "describe", "demo", "spec", "bench"])
+@pytest.mark.parametrize(
+    "command", ["collect", "data", "train", "eval", "rollout", "describe", "demo", "spec", "bench"]
+)
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and f"usage: vla {command}" in out

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vla {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_collect(commands)
+    _add_data(commands)
     _add_train(commands)
     _add_eval(commands)
     _add_rollout(commands)
@@ -102,6 +103,26 @@ def _collect(args: argparse.Namespace) -> None:
         stills=args.stills,
         corrected=args.corrected,
     )
+
+
+def _add_data(commands: Any) -> None:
+    about = "bring in datasets that others recorded"
+    group = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
+    kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    imports = kinds.add_parser("import", help="into a LeRobot v3 dataset", description="Into a LeRobot v3 dataset.")
+    formats = imports.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    rlds = _command(formats, "rlds", _import_rlds, "a directory of TensorFlow Datasets, without TensorFlow")
+    rlds.add_argument("directory", type=existing_folder, metavar="DIR", help="the one with features.json")
+    rlds.add_argument("--card", required=True, metavar="NAME", help="what its features mean: a shipped name or a file")
+    rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
+    rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
+    _add_workers(rlds)
+
+
+def _import_rlds(args: argparse.Namespace) -> None:
+    from vla.data.rlds.importer import import_rlds
+
+    import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
 
 
 def _add_train(commands: Any) -> None:

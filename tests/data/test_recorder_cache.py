@@ -12,7 +12,8 @@ from lerobot.datasets import LeRobotDataset
 
 from vla import assets
 from vla.data.cache import FrameCache, build_cache
-from vla.data.recorder import Episode, EpisodeRecorder, Frame
+from vla.data.episode import Episode, Frame
+from vla.data.recorder import EpisodeRecorder
 from vla.errors import UserError
 from vla.spec import RobotSpec
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vla.data.recorder import UNKNOWN_PIXEL, Episode, Frame
+from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
 from vla.robots.gym_sim import GymRobot, Pixel, find_environment
 from vla.spec import RobotSpec
 

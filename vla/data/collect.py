@@ -7,16 +7,13 @@ with `next.success` false to the end. An attempt in which the instruction change
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vla import assets
+from vla.data.join import KEPT, join_parts, kept_in
 from vla.data.staging import Span, Staging, check_output
 from vla.data.stills import StillSettings, collect_stills
 from vla.data.workers import Report, progress_bar, run_spans
@@ -27,8 +24,6 @@ from vla.spec import RobotSpec
 BLOCK = 100
 """Attempts per part at most: half a minute of work, which is what an interruption can cost."""
 RECORD = Path("meta/collect.json")
-KEPT = "kept.txt"
-"""In each part: how many of its attempts are in it."""
 GIVE_UP_AFTER = 4
 """Attempts per wanted episode before the expert counts as unable."""
 
@@ -96,11 +91,11 @@ def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, worker
         return "they were there"
     staging = Staging(out, wanted)
     with staging.opened():
-        with progress_bar("episodes", episodes, sum(map(_kept, staging.parts().values()))) as advance:
+        with progress_bar("episodes", episodes, sum(map(kept_in, staging.parts().values()))) as advance:
             attempts = _attempt(settings, staging, episodes, workers, advance)
         joined = staging.unfinished(Span(0, 0))
         with progress_bar("joining", 1):
-            _join([part for part in staging.parts().values() if _kept(part)], joined)
+            join_parts([part for part in staging.parts().values() if kept_in(part)], joined)
         record = wanted | {"attempts": attempts, "rejected": attempts - episodes}
         (joined / RECORD).write_text(json.dumps(record, indent=2))
         staging.finish(joined)
@@ -122,7 +117,7 @@ def _attempt(
         missing = sum(map(len, staging.missing(attempts, attempts)))
         block = max(1, min(BLOCK, -(-missing // workers)))
         run_spans(_EpisodeWorker, (settings, staging), staging.missing(attempts, block), workers, advance)
-        kept = sum(_kept(part) for span, part in staging.parts().items() if span.stop <= attempts)
+        kept = sum(kept_in(part) for span, part in staging.parts().items() if span.stop <= attempts)
         if kept < episodes and attempts >= GIVE_UP_AFTER * episodes + GIVE_UP_AFTER:
             raise UserError(f"collect: only {kept} of {attempts} attempts at {settings.task!r} succeeded; gave up")
     return attempts
@@ -168,18 +163,3 @@ class _EpisodeWorker:
 
     def close(self) -> None:
         self.actor.close()
-
-
-def _kept(part: Path) -> int:
-    return int((part / KEPT).read_text())
-
-
-def _join(parts: list[Path], joined: Path) -> None:
-    """One dataset of all parts, in order; their video files are taken over as they are."""
-    from lerobot.datasets.aggregate import aggregate_datasets
-
-    logging.getLogger("lerobot").setLevel(logging.ERROR)
-    names = [f"vla/{part.name}" for part in parts]
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        aggregate_datasets(names, "vla/collected", roots=parts, aggr_root=joined, concatenate_videos=False)
-    shutil.copy(parts[0] / "meta" / "robot_spec.yaml", joined / "meta" / "robot_spec.yaml")

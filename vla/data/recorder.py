@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +14,26 @@ import numpy as np
 from lerobot.datasets import LeRobotDataset, dataset_writer
 from numpy.typing import NDArray
 
+from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
 from vla.data.video import RECORDING, EpisodeVideoEncoder
 from vla.spec import RobotSpec, dimension_names
-
-UNKNOWN_PIXEL = (-1.0, -1.0)
-"""A target or goal that an episode does not have. LeRobot's statistics break on NaN."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One control step: what was sensed, and the action then taken.
-
-    images: camera -> (H, W, 3) uint8 RGB. state (S,), action (A,): float32 in the spec's units.
-    progress: 0 to 1. target_pixel, goal_pixel: (u, v) in [0, 1] of the front image; NaN or outside when unknown.
-    success: the task was done after this action.
-    """
-
-    images: Mapping[str, NDArray[np.uint8]]
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
-    subtask: str = ""
-    progress: float = 0.0
-    target_pixel: tuple[float, float] = UNKNOWN_PIXEL
-    goal_pixel: tuple[float, float] = UNKNOWN_PIXEL
-    success: bool = False
-
-
-@dataclass(frozen=True)
-class Episode:
-    """An instruction and what happened under it."""
-
-    task: str
-    frames: list[Frame] = field(default_factory=list)
-
-    @property
-    def success(self) -> bool:
-        return bool(self.frames) and self.frames[-1].success
 
 
 class EpisodeRecorder:
     """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success.
+    target_pixel, goal_pixel, next.success; not so without `labels`, for episodes that others recorded.
     """
 
-    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording") -> None:
+    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording", labels: bool = True) -> None:
         _quieten()
         fps = round(spec.rate_hz)
-        self._spec = spec
+        self._spec, self._labels = spec, labels
         self._dataset = _Recording.create(
             name,
             fps,
-            features(spec),
+            features(spec, labels),
             root=root,
             robot_type=spec.name,
             rgb_encoder=RECORDING,
@@ -87,11 +53,12 @@ class EpisodeRecorder:
         self._dataset.finalize()
 
     def _row(self, frame: Frame) -> dict[str, Any]:
-        images = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
-        return {
-            **images,
-            "observation.state": np.asarray(frame.state, np.float32),
-            "action": np.asarray(frame.action, np.float32),
+        row: dict[str, Any] = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
+        row["observation.state"] = np.asarray(frame.state, np.float32)
+        row["action"] = np.asarray(frame.action, np.float32)
+        if not self._labels:
+            return row
+        return row | {
             "subtask": frame.subtask,
             "progress": np.array([frame.progress], np.float32),
             "target_pixel": _pixel(frame.target_pixel),
@@ -119,10 +86,10 @@ def _no_embedding() -> Iterator[None]:
         dataset_writer.embed_images = embed
 
 
-def features(spec: RobotSpec) -> dict[str, dict[str, Any]]:
+def features(spec: RobotSpec, labels: bool = True) -> dict[str, dict[str, Any]]:
     """The columns of a recording of this robot, in LeRobot's terms."""
     pixel = {"dtype": "float32", "shape": (2,), "names": ["u", "v"]}
-    return {
+    columns: dict[str, dict[str, Any]] = {
         **{
             camera.key: {
                 "dtype": "video",
@@ -133,6 +100,10 @@ def features(spec: RobotSpec) -> dict[str, dict[str, Any]]:
         },
         "observation.state": {"dtype": "float32", "shape": (spec.state_size,), "names": dimension_names(spec.state)},
         "action": {"dtype": "float32", "shape": (spec.action_size,), "names": dimension_names(spec.action.fields)},
+    }
+    if not labels:
+        return columns
+    return columns | {
         "subtask": {"dtype": "string", "shape": (1,), "names": None},
         "progress": {"dtype": "float32", "shape": (1,), "names": None},
         "target_pixel": pixel,

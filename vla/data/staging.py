@@ -40,6 +40,7 @@ class Staging:
 
     out: Path
     settings: Mapping[str, Any]
+    command: str = "collect"
 
     @property
     def folder(self) -> Path:
@@ -53,11 +54,17 @@ class Staging:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"collect: another run is writing to {self.folder}; wait for it or stop it") from None
+                raise UserError(
+                    f"{self.command}: another run is writing to {self.folder}; wait for it or stop it"
+                ) from None
             self._check_settings()
             self._remove_unfinished()
-            yield
-            self._remove_unfinished()
+            try:
+                yield
+            finally:
+                self._remove_unfinished()
+                if not self.parts():
+                    shutil.rmtree(self.folder, ignore_errors=True)
 
     def parts(self) -> dict[Span, Path]:
         """The whole parts so far, in order."""
@@ -98,7 +105,7 @@ class Staging:
         found = json.loads(file.read_text())
         if found != json.loads(json.dumps(dict(self.settings))):
             raise UserError(
-                f"collect: {self.folder} holds an interrupted run with other settings "
+                f"{self.command}: {self.folder} holds an interrupted run with other settings "
                 f"({describe_difference(found, self.settings)}); finish it, delete the folder or choose another --out"
             )
 
@@ -107,7 +114,7 @@ class Staging:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def check_output(out: Path, record: Path, wanted: Mapping[str, Any]) -> bool:
+def check_output(out: Path, record: Path, wanted: Mapping[str, Any], command: str = "collect") -> bool:
     """Whether `out` already holds the wanted data; UserError if it holds anything else.
 
     record: the file inside `out` in which a finished run of this kind wrote its settings.
@@ -116,14 +123,14 @@ def check_output(out: Path, record: Path, wanted: Mapping[str, Any]) -> bool:
         return False
     file = out / record
     if not file.is_file():
-        raise UserError(f"collect: {out} exists and was not made by this kind of run; choose another --out")
+        raise UserError(f"{command}: {out} exists and was not made by this kind of run; choose another --out")
     try:
         found = {key: json.loads(file.read_text()).get(key) for key in wanted}
     except (ValueError, AttributeError):
-        raise UserError(f"collect: {file} cannot be read; choose another --out") from None
+        raise UserError(f"{command}: {file} cannot be read; choose another --out") from None
     if found != dict(wanted):
         raise UserError(
-            f"collect: {out} already holds other data ({describe_difference(found, wanted)}); choose another --out"
+            f"{command}: {out} already holds other data ({describe_difference(found, wanted)}); choose another --out"
         )
     return True
 

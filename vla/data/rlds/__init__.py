@@ -1,0 +1,1 @@
+"""RLDS episodes out of TensorFlow-Datasets directories, without TensorFlow."""
