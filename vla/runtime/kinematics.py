@@ -61,16 +61,24 @@ class ArmKinematics:
         return self._jacobian_here()
 
     def inverse(
-        self, start: Joints, position: Position, rotation: Matrix, posture: Joints, low: Joints, high: Joints
+        self,
+        start: Joints,
+        position: Position,
+        rotation: Matrix,
+        posture: Joints,
+        low: Joints,
+        high: Joints,
+        iterations: int = 4,
     ) -> tuple[Joints, float]:
         """Joints (N,) near `start`, within [low, high], whose tool pose is nearest the wanted one, and the error left.
 
         Damped least squares (Buss 2004); freedom that is left over is pulled towards `posture`. The error is in
-        metres or radians, whichever is larger.
+        metres or radians, whichever is larger. A few iterations bring a sample's worth of motion to rounding; a far
+        pose is approached over several samples.
         """
         joints = np.clip(start, low, high)
         pull = POSTURE_GAIN * (posture - joints)
-        for _ in range(12):
+        for _ in range(iterations):
             error = self._error(joints, position, rotation)
             if np.abs(error).max() < CLOSE and not pull.any():
                 break
