@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vla.runtime.command_process import CommandProcess
 from vla.runtime.command_loop import Settings
+from vla.runtime.command_process import CommandProcess
 from vla.spec import ActionSpec, Field, RobotSpec
 
 HOME = np.array([0.0, -0.35, 0.0, -2.45, 0.0, 2.1, np.pi / 4])
@@ -50,8 +51,6 @@ def broken(spec: RobotSpec) -> JointRobot:
 
 
 def joint_spec(spec: RobotSpec) -> RobotSpec:
-    from dataclasses import replace
-
     return replace(spec, action=ActionSpec("joint_position", (Field("joints", 7, "rad"),)))
 
 
@@ -63,9 +62,8 @@ def long_chunk() -> np.ndarray:
 if __name__ == "__main__":  # a parent that will not live to close its command process
     from vla import assets
 
-    stream = CommandProcess(
-        joint_spec(RobotSpec.load(assets.find("robot", "tabletop"))), "joint_robot:JointRobot", {"log": sys.argv[1]}, POLITE
-    )
+    robot = joint_spec(RobotSpec.load(assets.find("robot", "tabletop")))
+    stream = CommandProcess(robot, "joint_robot:JointRobot", {"log": sys.argv[1]}, POLITE)
     stream.start(timeout=600)
     stream.send(long_chunk())
     print(stream.pid, flush=True)

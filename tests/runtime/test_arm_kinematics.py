@@ -33,7 +33,7 @@ def test_its_tool_is_where_the_simulated_arm_has_it(arm):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_inverse_brings_the_tool_to_a_pose_nearby(arm, seed):
     goal = arm.forward(HOME + np.random.default_rng(seed).uniform(-0.2, 0.2, 7))
-    joints, error = arm.inverse(HOME, *goal, posture=HOME, low=LOW, high=HIGH, iterations=12)
+    joints, error = arm.inverse(HOME, *goal, HOME, LOW, HIGH, iterations=12)
     assert error < 1e-6
     for found, wanted in zip(arm.forward(joints), goal, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
@@ -41,7 +41,9 @@ def test_the_inverse_brings_the_tool_to_a_pose_nearby(arm, seed):
 
 def test_the_inverse_of_a_pose_out_of_reach_stays_within_the_limits_and_says_what_is_left(arm):
     place, turn = arm.forward(HOME)
-    joints, error = arm.inverse(HOME, place + [2.0, 0, 0], turn, posture=HOME, low=LOW, high=HIGH, iterations=12)
+    joints, error = arm.inverse(
+        HOME, place + np.array([2.0, 0, 0]), turn, posture=HOME, low=LOW, high=HIGH, iterations=12
+    )
     assert error > 0.5 and (joints >= LOW).all() and (joints <= HIGH).all()
 
 

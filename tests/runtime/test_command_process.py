@@ -1,4 +1,4 @@
-"""The command process, judged by what the robot received: whatever happens to it or its parent, the motion is smooth."""
+"""The command process, judged by what the robot received: smooth motion, whatever happens to it or its parent."""
 
 from __future__ import annotations
 

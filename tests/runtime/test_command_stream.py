@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vla import assets
-from vla.actions.rotations import FROM_MATRIX, axis_angle_to_matrix, convert
+from vla.actions.rotations import convert
 from vla.runtime.command_stream import CommandStream, TimedChunk, Waypoint
 from vla.runtime.commands import ActionLayout
 from vla.runtime.safety_gate import SafetyGate
@@ -27,8 +27,8 @@ POSES = replace(
 )
 
 
-def start(joints=np.zeros(7), gripper=()) -> Waypoint:
-    return Waypoint(0.0, np.array(joints, float), np.zeros(len(joints)), np.eye(3), np.zeros(3), np.array(gripper))
+def start(joints=(0.0,) * 7, gripper=()) -> Waypoint:
+    return Waypoint(0.0, np.array(joints), np.zeros(len(joints)), np.eye(3), np.zeros(3), np.array(gripper))
 
 
 def play(stream: CommandStream, begin: float, samples: int, here: Waypoint) -> list:
@@ -118,9 +118,9 @@ def test_velocities_change_without_a_jump():
 
 def test_rotations_take_the_short_way_at_an_even_pace_whatever_the_sign_of_the_quaternion():
     stream = CommandStream(ActionLayout(POSES), PERIOD)
-    turns = [axis_angle_to_matrix(np.array([0, 0, 0.2 * (i + 1)])) for i in range(20)]
-    rows = [np.concatenate([np.zeros(3), FROM_MATRIX["quaternion_xyzw"](turn) * (-1) ** i]) for i, turn in enumerate(turns)]
-    stream.submit(TimedChunk(0.0, np.array(rows)))
+    quaternions = convert(0.2 * np.arange(1, 21)[:, None] * [0, 0, 1], "axis_angle", "quaternion_xyzw")
+    quaternions[::2] *= -1
+    stream.submit(TimedChunk(0.0, np.concatenate([np.zeros((20, 3)), quaternions], axis=1)))
     here = replace(start(np.zeros(3)), spin=np.array([0, 0, 4.0]))
     said = np.array(play(stream, 0, 200, here))[:, 3:]
     np.testing.assert_allclose(np.linalg.norm(said, axis=1), 1, atol=1e-9)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from vla.actions.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-Position = Float[np.ndarray, "3"]
+Position = Float[np.ndarray, " 3"]
 Matrix = Float[np.ndarray, "3 3"]
 
 
@@ -36,9 +36,8 @@ def rotation_vector_rate(vector: Position, angular_velocity: Position) -> Positi
     """
     angle = float(np.linalg.norm(vector))
     along = np.cross(vector, angular_velocity)
-    if angle < 1e-4:
-        factor = 1 / 12
-    else:
+    factor = 1 / 12
+    if angle > 1e-4:
         factor = 1 / angle**2 - (1 + np.cos(angle)) / (2 * angle * np.sin(angle))
     return angular_velocity - along / 2 + factor * np.cross(vector, along)
 

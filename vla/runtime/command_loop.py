@@ -30,18 +30,18 @@ _LONGEST_STOP = 20.0
 class Servos(Protocol):
     """The fast half of a robot: what is called at every sample. None of it may block for long."""
 
-    def measure(self) -> tuple[Float[np.ndarray, "N"], float | None]:
+    def measure(self) -> tuple[Float[np.ndarray, " N"], float | None]:
         """The joints (N,) in rad, and the gripper in the action's unit if there is one."""
         ...
 
-    def command(self, action: Float[np.ndarray, "A"]) -> None: ...
+    def command(self, action: Float[np.ndarray, " A"]) -> None: ...
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the process is to run. priority: SCHED_FIFO priority, 0 for none; core: to pin to, -1 for the last, or None."""
+    """How the process is to run. priority: of SCHED_FIFO, 0 for none; core: to pin to, -1 for the last, or None."""
 
     rate_hz: float = 200.0
     priority: int = 50
@@ -95,6 +95,7 @@ class CommandLoop:
         self._ticks = 0
         self._late = 0.0
         self._missed = 0
+        self._refused = ""
 
     def run(self, ended: Callable[[], bool]) -> None:
         """Until `ended()` or the parent's wish, and then until the robot is at rest."""
@@ -126,7 +127,7 @@ class CommandLoop:
         self._tell("running", now, passed, measured)
         return passed
 
-    def _hear(self, measured: Float[np.ndarray, "N"], gripper: float | None) -> None:
+    def _hear(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
         message = self._wishes.take()
         if message is not None:
             before, self._wished = self._wished, Wishes.unpack(message)
@@ -140,11 +141,14 @@ class CommandLoop:
         if message is not None and self._gate.stopped is None:
             self._stream.submit(unpack_chunk(message))
 
-    def _reset(self, measured: Float[np.ndarray, "N"], gripper: float | None) -> None:
+    def _reset(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
+        self._refused = ""
+        if self._gate.stopped is None:
+            return
         try:
             self._gate.reset(measured, gripper)
         except (UserError, RuntimeError) as error:
-            self._gate.stop(f"reset refused: {error}")
+            self._refused = f"reset refused: {error}"
 
     def _wait(self, deadline: float) -> float:
         """Sleep until the deadline. After a late one the grid starts anew: samples are never sent in a burst."""
@@ -156,7 +160,7 @@ class CommandLoop:
             return time.monotonic()
         return deadline
 
-    def _tell(self, phase: Phase, now: float, passed: Passed, measured: Float[np.ndarray, "N"]) -> None:
+    def _tell(self, phase: Phase, now: float, passed: Passed, measured: Float[np.ndarray, " N"]) -> None:
         nothing = np.full(len(passed.applied), np.nan)
         state = CommandState(
             phase=phase,
@@ -175,6 +179,7 @@ class CommandLoop:
             outdated=self._stream.outdated,
             counts=dict(self._gate.counts),
             scheduling=self._scheduling,
+            error=self._refused,
         )
         self._states.put(state.pack())
 

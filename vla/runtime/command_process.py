@@ -76,7 +76,7 @@ class CommandProcess:
         self._wish(stops=self._wished.stops + 1, reason=reason)
 
     def reset(self) -> None:
-        """Follow chunks again after a stop; refused, and told in `state().stopped`, unless the robot is at rest."""
+        """Follow chunks again after a stop; refused, and told in `state().error`, unless the robot is at rest."""
         self._wish(resets=self._wished.resets + 1)
 
     def state(self) -> CommandState:

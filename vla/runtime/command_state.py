@@ -21,7 +21,7 @@ _STATE = struct.Struct("<QddQII")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the parent wants besides motion. resets: how many it has asked for; stops: likewise, with the last reason."""
+    """What the parent wants besides motion. resets, stops, drops: how often it has asked; reason: of the last stop."""
 
     resets: int = 0
     stops: int = 0
@@ -44,6 +44,8 @@ class CommandState:
     tick: samples sent so far. now, late: seconds on `time.monotonic`, and the worst delay of a sample behind its
     deadline so far. missed: samples more than half a period late; the motion is then slower, never faster.
     commanded, applied: (A,) what came in (NaN where nothing did) and what the robot got. joints, measured: (N,) rad.
+    counts: how often the gate enforced each rule. scheduling: what came of asking for real time. error: why the process
+    failed, or refused the last reset.
     """
 
     phase: Phase = "starting"
@@ -51,10 +53,10 @@ class CommandState:
     now: float = 0.0
     late: float = 0.0
     missed: int = 0
-    commanded: Float[np.ndarray, "A"] = field(default_factory=lambda: np.zeros(0))
-    applied: Float[np.ndarray, "A"] = field(default_factory=lambda: np.zeros(0))
-    joints: Float[np.ndarray, "N"] = field(default_factory=lambda: np.zeros(0))
-    measured: Float[np.ndarray, "N"] = field(default_factory=lambda: np.zeros(0))
+    commanded: Float[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0))
+    applied: Float[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0))
+    joints: Float[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0))
+    measured: Float[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0))
     held: bool = True
     at_rest: bool = True
     stopped: str | None = None

@@ -19,12 +19,12 @@ from vla.runtime.clock import EPSILON
 from vla.runtime.commands import Action, ActionLayout, Command
 from vla.runtime.safety_gate import SafetyGate
 
-Array = Float[np.ndarray, "D"]
+Array = Float[np.ndarray, " D"]
 
 
 @dataclass(frozen=True)
 class TimedChunk:
-    """actions: (H, A) in robot units; row i is for the control period that begins at `start` + i periods, in seconds."""
+    """actions: (H, A) in robot units; row i is for the control period that begins i periods after `start` (s)."""
 
     start: float
     actions: Float[np.ndarray, "H A"]
@@ -149,7 +149,7 @@ class CommandStream:
 
 
 def _smooth(points: list[Waypoint]) -> list[Waypoint]:
-    """Give every point but the first the rates of the parabola through it and its neighbours; the last, of its chord."""
+    """Points but the first get the rate of the parabola through them and their neighbours; the last, of its chord."""
     smooth = [points[0]]
     for i in range(1, len(points)):
         rate, spin = _chord(points[i - 1], points[i])

@@ -9,11 +9,17 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.actions.poses import Matrix
-from vla.actions.rotations import FROM_MATRIX, TO_MATRIX
+from vla.actions.rotations import FROM_MATRIX, TO_MATRIX, matrix_to_rot6d, rot6d_to_matrix
 from vla.errors import UserError
 from vla.spec import Field, RobotSpec
 
-Action = Float[np.ndarray, "A"]
+Action = Float[np.ndarray, " A"]
+
+
+_ROUGH = 0.1
+"""How far what a policy writes for a rotation may be from one."""
+_LARGEST_TURN = 100.0
+"""No entry of a written rotation (rad or 1) is larger in earnest."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,9 @@ class Command:
     or its change, None in joint modes. gripper: (G,) in the spec's convention, G = 0 without one.
     """
 
-    vector: Float[np.ndarray, "D"]
+    vector: Float[np.ndarray, " D"]
     turn: Matrix | None
-    gripper: Float[np.ndarray, "G"]
+    gripper: Float[np.ndarray, " G"]
 
 
 class ActionLayout:
@@ -66,7 +72,8 @@ class ActionLayout:
         action = np.asarray(action, np.float64)
         turn: Any = None
         if self._turn is not None:
-            turn = TO_MATRIX[str(self._turn.rotation)](action[self._slices[self._turn.name]])
+            # Written as a matrix it is only nearly a rotation; its first two columns make it one.
+            turn = rot6d_to_matrix(matrix_to_rot6d(self._written_turn(action)))
         return Command(action[self._vector], turn, action[self._gripper])
 
     def encode(self, command: Command) -> Action:
@@ -78,7 +85,10 @@ class ActionLayout:
         return action
 
     def fault(self, action: object) -> str | None:
-        """Why this cannot be a command at all: "wrong_size", "non_finite.<field>", or None. Never raises."""
+        """Why this cannot be a command at all: "wrong_size", "non_finite.<field>", "no_rotation.<field>", or None.
+
+        Never raises.
+        """
         try:
             values = np.asarray(action, np.float64)
         except (TypeError, ValueError):
@@ -86,7 +96,26 @@ class ActionLayout:
         if values.shape != (self.size,):
             return "wrong_size"
         bad = np.flatnonzero(~np.isfinite(values))
-        return f"non_finite.{self.names[bad[0]]}" if len(bad) else None
+        if len(bad):
+            return f"non_finite.{self.names[bad[0]]}"
+        if self._turn is not None and not self._is_rotation(values):
+            return f"no_rotation.{self._turn.name}"
+        return None
+
+    def _written_turn(self, action: Action) -> Matrix:
+        assert self._turn is not None
+        return TO_MATRIX[str(self._turn.rotation)](action[self._slices[self._turn.name]])
+
+    def _is_rotation(self, action: Action) -> bool:
+        """Not zero, not huge, not mirrored: a quaternion of length about 1, or what makes about a rotation matrix."""
+        assert self._turn is not None
+        written = action[self._slices[self._turn.name]]
+        if np.abs(written).max() > _LARGEST_TURN:
+            return False
+        if self._turn.rotation == "quaternion_xyzw" and abs(np.linalg.norm(written) - 1) > _ROUGH:
+            return False
+        turn = self._written_turn(action)
+        return bool(np.abs(turn @ turn.T - np.eye(3)).max() < _ROUGH and np.linalg.det(turn) > 0)
 
     def _check(self, vectors: list[Field], moving: list[Field]) -> None:
         where = f"robot spec: {self.spec.name}, action mode {self.mode}"
@@ -94,7 +123,7 @@ class ActionLayout:
         if self.is_cartesian:
             if [field.unit for field in vectors] != ["m"] or size != 3:
                 listed = ", ".join(field.name for field in vectors) or "none"
-                raise UserError(f"{where}: needs one position field of 3 in m beside rotation and gripper, has {listed}")
+                raise UserError(f"{where}: needs one position of 3 in m beside rotation and gripper, has {listed}")
             base = self.spec.kinematics.base_frame if self.spec.kinematics else "base"
             for field in moving:
                 if field.frame not in (None, base):

@@ -13,7 +13,7 @@ from vla.actions.poses import Matrix, Position
 from vla.errors import UserError
 from vla.spec import Kinematics
 
-Joints = Float[np.ndarray, "N"]
+Joints = Float[np.ndarray, " N"]
 
 DAMPING = 1e-4
 POSTURE_GAIN = 0.002
@@ -91,7 +91,7 @@ class ArmKinematics:
             pull = np.zeros_like(joints)
         return joints, float(np.abs(self._error(joints, position, rotation)).max())
 
-    def _error(self, joints: Joints, position: Position, rotation: Matrix) -> Float[np.ndarray, "6"]:
+    def _error(self, joints: Joints, position: Position, rotation: Matrix) -> Float[np.ndarray, " 6"]:
         here, facing = self.forward(joints)
         quaternion, turn = np.zeros(4), np.zeros(3)
         mujoco.mju_mat2Quat(quaternion, (rotation @ facing.T).ravel())

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from vla.spec import Limits
 
-Joints = Float[np.ndarray, "N"]
+Joints = Float[np.ndarray, " N"]
 Batch = Float[np.ndarray, "*B N"]
 
 TOLERANCE = 1e-9

@@ -47,7 +47,7 @@ class Pacer:
         if too_fast.any() or catching_up:
             slowing = own_speed + np.sqrt(2 * _BRAKING * limiter.acceleration * size)
             allowed = np.minimum(_PART * limiter.velocity, slowing) * dt
-            share = float(np.min(np.minimum(1.0, allowed / np.maximum(size, 1e-12))))
+            share = float(np.min(np.where(size > allowed, allowed / np.maximum(size, 1e-12), 1.0)))
             rules += [f"velocity.{name}" for name, fast in zip(names, too_fast, strict=True) if fast]
         tool = self._tool.pace(self.target, share * step)
         if tool < 1:

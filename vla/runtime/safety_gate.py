@@ -20,17 +20,16 @@ from vla.runtime.commands import Action, ActionLayout, Command
 from vla.runtime.kinematics import ArmKinematics, Joints
 from vla.runtime.limits import JointLimiter, Motion
 from vla.runtime.pacing import Pacer
+from vla.runtime.safe_motion import SafeMotion
 from vla.runtime.tool_guard import ToolGuard
 from vla.spec import Limits, RobotSpec
-
-_SHARES = np.linspace(0.0, 1.0, 17)[:, None]
 
 
 @dataclass(frozen=True)
 class GateSettings:
-    """stale_s: an action older than this (s) is not executed. start_joint, start_tool, start_turn: how far (rad, m, rad)
-    the first pose commanded may be from the measured one. hold_tolerance: tracking error (rad, any joint) up to which a
-    hold keeps the commanded pose. unreachable: pose error (m, rad) left by inverse kinematics that is reported.
+    """stale_s: an action older than this (s) is not executed. start_joint, start_tool, start_turn: how far (rad, m,
+    rad) the first pose commanded may be from the measured one. hold_tolerance: tracking error (rad, any joint) up to
+    which a hold keeps the commanded pose. unreachable: error (m, rad) of inverse kinematics that is reported.
     """
 
     stale_s: float = 0.1
@@ -89,26 +88,27 @@ class SafetyGate:
         self._limiter = JointLimiter(limits, self.dt)
         self._tool = ToolGuard(self._arm, limits, self.dt)
         self._pacer = Pacer(self._limiter, self._tool)
-        self._motion: Motion | None = None
+        self._safe: SafeMotion | None = None
+        self._gripper: Float[np.ndarray, " G"] = np.zeros(self.layout.gripper_size)
+        # What a Cartesian command integrates onto, and the joints found for it.
+        self._place: Position = np.zeros(3)
+        self._turn: Matrix = np.eye(3)
+        self._solution: Joints = np.zeros(len(self._joints))
 
     def reset(self, measured: Joints, gripper: float | None = None) -> None:
         """Begin, or begin again after a stop, from the measured joints (N,) and, if there is one, the gripper.
 
         Raises UserError if the robot is outside its limits, RuntimeError while it still brakes.
         """
-        measured = np.array(measured, np.float64)
-        if self._motion is not None and not self._motion.is_rest:
+        here = np.array(measured, np.float64)
+        if self._safe is not None and not self.at_rest:
             raise RuntimeError("the gate is still braking: reset it when it is at rest")
-        self._check_start(measured, gripper)
-        here = measured
-        if self._motion is not None and self._tracks(measured) and self.layout.mode != "joint_velocity":
-            here = self._motion.position
-        self._motion = Motion.rest(here)
-        self._stop_path = here[None]
+        self._check_start(here, gripper)
+        if self._safe is not None and self._tracks(here) and self.layout.mode != "joint_velocity":
+            here = self.motion.position
+        self._begin(here)
         self._posture = here
         self._gripper = np.full(self.layout.gripper_size, 0.0 if gripper is None else gripper)
-        self._place, self._turn = self._arm.forward(here)
-        self._last_pose = self._place, self._turn
         self._hold_target: Joints | None = None
         self._following = False
         self._fresh = True
@@ -125,51 +125,56 @@ class SafetyGate:
 
         now and stamp are seconds on one clock. Raises RuntimeError before the first `reset`, and never for its inputs.
         """
-        if self._motion is None:
-            raise RuntimeError("reset the gate before its first step")
+        safe = self._ready()
         rules: list[str] = []
         sensed = np.shape(measured) == self._limiter.low.shape and bool(np.isfinite(measured).all())
         if not sensed:
             self.stop("measured")
         usable = self._usable(action, now, stamp, measured, rules)
         if usable is None:
-            wanted = self._hold(measured if sensed else None)
+            safe.advance(self._hold(measured if sensed else None), rules)
         else:
             if not self._following:
-                self._aim(self._motion.position)
+                self._aim(safe.motion.position)
             self._hold_target = None
-            wanted = self._follow(self._motion, usable, rules)
+            safe.advance(self._follow(safe.motion, usable, rules), rules)
         self._following = usable is not None
-        self._advance(self._motion, wanted, rules)
         self.counts.update(dict.fromkeys(rules, 1))
-        applied = self._encode()
         commanded = None if action is None or self.layout.fault(action) else np.array(action, np.float64)
-        return Passed(commanded, applied, self._motion.position.copy(), tuple(rules), self.stopped, usable is None)
+        joints = self.motion.position.copy()
+        return Passed(commanded, self._encode(), joints, tuple(rules), self.stopped, usable is None)
 
     @property
     def at_rest(self) -> bool:
-        return self._motion is not None and self._motion.is_rest
+        return self._ready().motion.is_rest
 
     @property
     def motion(self) -> Motion:
         """Where the commanded joints are and how they move."""
-        if self._motion is None:
-            raise RuntimeError("reset the gate first")
-        return self._motion
+        return self._ready().motion
 
     @property
     def pose(self) -> tuple[Position, Matrix]:
         """The commanded pose of the tool, in the base frame."""
-        return self._last_pose
+        return self._ready().pose
 
     @property
-    def twist(self) -> Float[np.ndarray, "6"]:
+    def twist(self) -> Float[np.ndarray, " 6"]:
         """The commanded velocity of the tool: m/s and rad/s in the base frame."""
         return self._arm.jacobian(self.motion.position) @ self.motion.velocity
 
     @property
-    def gripper(self) -> Float[np.ndarray, "G"]:
+    def gripper(self) -> Float[np.ndarray, " G"]:
         return self._gripper
+
+    def _ready(self) -> SafeMotion:
+        if self._safe is None:
+            raise RuntimeError("reset the gate before its first step")
+        return self._safe
+
+    def _begin(self, joints: Joints) -> None:
+        self._safe = SafeMotion(joints, self._arm, self._limiter, self._tool, self._joints)
+        self._aim(joints)
 
     def _check_start(self, measured: Joints, gripper: float | None) -> None:
         limiter = self._limiter
@@ -261,16 +266,16 @@ class SafetyGate:
     def _hold(self, measured: Joints | None) -> Joints:
         """Brake; then keep one target, chosen once: re-reading the pose of a loaded arm would let it sag."""
         if self._hold_target is None:
-            if not self.motion.is_rest:
-                return self._along(self.motion, self._stop_path)
+            if not self.at_rest:
+                return self._ready().braking
             if measured is not None and self.layout.mode == "joint_velocity":
                 # Velocities add up to a position the robot need not be at; while it rests there is time to look.
-                self._motion = Motion.rest(np.clip(measured, self._limiter.low, self._limiter.high))
-                self._stop_path = self._motion.position[None]
-                self._last_pose = self._arm.forward(self._motion.position)
+                self._begin(np.clip(measured, self._limiter.low, self._limiter.high))
             here = self.motion.position
-            keeps = measured is None or self.spec.action.is_relative or self._tracks(measured)
-            self._hold_target = here if keeps else np.clip(measured, self._limiter.low, self._limiter.high)
+            if measured is None or self.spec.action.is_relative or self._tracks(measured):
+                self._hold_target = here
+            else:
+                self._hold_target = np.clip(measured, self._limiter.low, self._limiter.high)
             self._aim(here)
         paced, speed = self._pacer.toward(self._hold_target, self._joints, [])
         return self._limiter.toward(self.motion, paced, speed)
@@ -283,40 +288,6 @@ class SafetyGate:
         self._pacer.start(joints)
         self._solution = joints
         self._place, self._turn = self._arm.forward(joints)
-
-    def _advance(self, motion: Motion, acceleration: Joints, rules: list[str]) -> None:
-        """Take the sample if the way to rest after it keeps every limit; else as much of it as does; else brake."""
-        brake = self._along(motion, self._stop_path)
-        after = motion.then(acceleration, self.dt)
-        path = self._limiter.stop_path(after)
-        kept = self._limiter.keeps_position(path)
-        if not kept.all():
-            rules += [f"position.{name}" for name, ok in zip(self._joints, kept, strict=True) if not ok]
-            tries = brake + _SHARES * (acceleration - brake)
-            fine = self._limiter.keeps_position(self._limiter.stop_path(motion.then(tries, self.dt)))
-            share = np.logical_and.accumulate(fine, 0).sum(0) - 1
-            acceleration = np.where(share < 0, brake, tries[np.maximum(share, 0), np.arange(len(brake))])
-            path = self._limiter.stop_path(motion.then(acceleration, self.dt))
-        broken = self._tool.broken(self._last_pose[0], path)
-        if broken:
-            rules.append(broken)
-            for share in (0.75, 0.5, 0.25, 0.0):
-                eased = brake + share * (acceleration - brake)
-                path = self._limiter.stop_path(motion.then(eased, self.dt))
-                if share == 0.0 or self._tool.broken(self._last_pose[0], path) is None:
-                    acceleration = eased
-                    break
-        if (acceleration == brake).all() and len(self._stop_path) > 1:
-            path = self._stop_path[1:]  # already found good, to the last bit
-        self._motion = motion.then(acceleration, self.dt)
-        if self._motion.is_rest:
-            self._motion = Motion.rest(self._motion.position)
-        self._stop_path = path
-
-    def _along(self, motion: Motion, path: Float[np.ndarray, "T N"]) -> Joints:
-        """The acceleration to the second sample of a path to rest that begins at `motion`."""
-        following = path[min(1, len(path) - 1)]
-        return ((following - motion.position) / self.dt - motion.velocity) / self.dt
 
     def _shaped(self, motion: Motion, acceleration: Joints, wanted: Joints) -> list[str]:
         """Names for what a sample differs in from what was wanted after pacing."""
@@ -331,11 +302,10 @@ class SafetyGate:
         ]
 
     def _encode(self) -> Action:
-        motion, before = self.motion, self._last_pose
-        self._last_pose = self._arm.forward(motion.position)
+        safe, motion = self._ready(), self.motion
         if self.layout.mode == "joint_position":
             return self.layout.encode(Command(motion.position, None, self._gripper))
         if self.layout.mode == "joint_velocity":
             return self.layout.encode(Command(motion.velocity, None, self._gripper))
-        pose = self._last_pose if self.layout.mode == "ee_pose" else delta_between(*before, *self._last_pose)
+        pose = safe.pose if self.layout.mode == "ee_pose" else delta_between(*safe.pose_before, *safe.pose)
         return self.layout.encode(Command(*pose, self._gripper))

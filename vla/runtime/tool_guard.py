@@ -14,7 +14,7 @@ BOX_TOLERANCE = 1e-3
 _PART = 0.98
 """Speeds are planned at this part of the limit, which leaves something to catch up with."""
 _EVERY = 4
-"""Of a path to a stop, the tool is looked up at the first two samples and then at every one of these, and at the end."""
+"""On a way to a stop, the tool is looked up at the first two samples, then at every so many, and at the end."""
 
 
 class ToolGuard:
