@@ -1,0 +1,58 @@
+"""The arm of a spec: the same as the simulated one, and its inverse undoes its forward."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vla import assets
+from vla.errors import UserError
+from vla.runtime.kinematics import ArmKinematics
+from vla.spec import RobotSpec
+
+SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
+HOME = np.array([0.0, -0.35, 0.0, -2.45, 0.0, 2.1, np.pi / 4])
+LOW, HIGH = np.array(SPEC.limits.position).T
+
+
+@pytest.fixture(scope="module")
+def arm() -> ArmKinematics:
+    return ArmKinematics(SPEC.kinematics)
+
+
+def test_its_tool_is_where_the_simulated_arm_has_it(arm):
+    from gym_tabletop.kinematics import ArmKinematics as Simulated
+
+    for joints in (HOME, HOME + 0.3):
+        for own, simulated in zip(arm.forward(joints), Simulated().forward(joints), strict=True):
+            np.testing.assert_allclose(own, simulated, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_inverse_brings_the_tool_to_a_pose_nearby(arm, seed):
+    goal = arm.forward(HOME + np.random.default_rng(seed).uniform(-0.2, 0.2, 7))
+    joints, error = arm.inverse(HOME, *goal, HOME, LOW, HIGH, iterations=12)
+    assert error < 1e-6
+    for found, wanted in zip(arm.forward(joints), goal, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_the_inverse_of_a_pose_out_of_reach_stays_within_the_limits_and_says_what_is_left(arm):
+    place, turn = arm.forward(HOME)
+    joints, error = arm.inverse(
+        HOME, place + np.array([2.0, 0, 0]), turn, posture=HOME, low=LOW, high=HIGH, iterations=12
+    )
+    assert error > 0.5 and (joints >= LOW).all() and (joints <= HIGH).all()
+
+
+def test_the_jacobian_is_the_change_of_the_pose(arm):
+    step = 1e-6 * np.arange(1, 8)
+    moved = arm.forward(HOME + step)[0] - arm.forward(HOME)[0]
+    np.testing.assert_allclose(arm.jacobian(HOME)[:3] @ step, moved, atol=1e-9)
+
+
+def test_a_joint_the_model_lacks_is_named():
+    with pytest.raises(UserError, match="the model has no joint 'elbow'"):
+        ArmKinematics(replace(SPEC.kinematics, joints=("elbow",)))

@@ -1,0 +1,146 @@
+"""The command process, judged by what the robot received: smooth motion, whatever happens to it or its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from joint_robot import HOME, POLITE, joint_spec, long_chunk, read_log
+
+from vla import assets
+from vla.errors import UserError
+from vla.runtime.command_loop import Settings, real_time
+from vla.runtime.command_process import CommandProcess
+from vla.spec import RobotSpec
+
+SPEC = joint_spec(RobotSpec.load(assets.find("robot", "tabletop")))
+PATIENCE = 600.0
+"""Seconds a process may take for what takes it one: the machine may be busy."""
+
+
+def make(log: Path, settings: Settings = POLITE) -> CommandProcess:
+    return CommandProcess(SPEC, "joint_robot:JointRobot", {"log": str(log)}, settings)
+
+
+def until(true, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def assert_smooth_and_at_rest(path: np.ndarray) -> None:
+    derivative = np.concatenate([[HOME] * 3, path])
+    for name in ("velocity", "acceleration", "jerk"):
+        derivative = np.diff(derivative, axis=0) * 200
+        assert (np.abs(derivative) <= np.array(getattr(SPEC.limits, name)) * (1 + 1e-6)).all(), name
+    assert (path[-1] == path[-2]).all()
+
+
+def moving(log: Path) -> bool:
+    path, _ = read_log(log)
+    return len(path) > 10 and np.abs(path[-1] - path[-2]).max() > 1e-4
+
+
+def test_a_robot_follows_chunks_starves_stops_and_goes_on_after_a_reset(tmp_path):
+    log = tmp_path / "log"
+    stream = make(log)
+    stream.start(PATIENCE)
+    try:
+        assert stream.state().scheduling == "as the system schedules it"
+        stream.send(HOME + np.linspace(0.005, 0.05, 10)[:, None] * np.ones(7))
+        # Starved in the end: it rests, not far from where it was sent.
+        starved = stream.wait(lambda s: s.starvations > 0 and s.at_rest, PATIENCE, "no rest after starvation")
+        assert starved.held and starved.stopped is None and np.abs(starved.joints - HOME - 0.05).max() < 0.02
+        assert np.abs(starved.measured - starved.joints).max() < 0.02
+        with pytest.raises(ValueError, match=r"row 1 of the chunk cannot be commanded: non_finite.joints"):
+            stream.send(np.array([HOME, HOME * np.nan]))
+        stream.send(long_chunk())
+        stream.wait(lambda s: not s.held, PATIENCE, "no motion")
+        stream.stop("enough")
+        stream.wait(lambda s: s.stopped == "enough" and s.at_rest, PATIENCE, "no stop")
+        assert stream.state().counts["enough"] == 1
+        stream.reset()
+        stream.wait(lambda s: s.stopped is None, PATIENCE, "no reset")
+        stream.send(long_chunk())
+        stream.wait(lambda s: not s.held, PATIENCE, "no motion after a reset")
+    finally:
+        stream.close(PATIENCE)
+    path, closed = read_log(log)
+    assert closed and not stream.alive and stream.state().phase == "ended"
+    assert_smooth_and_at_rest(path)
+    stream.close()
+
+
+def test_when_its_parent_is_killed_the_robot_stops_smoothly_and_nothing_is_left(tmp_path):
+    log = tmp_path / "log"
+    path = os.pathsep.join(sys.path)
+    parent = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("joint_robot.py")), str(log)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    )
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    until(lambda: moving(log), "it did not move")
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the process outlived its parent")
+    received, closed = read_log(log)
+    assert closed
+    assert_smooth_and_at_rest(received)
+    left = [name for name in os.listdir("/dev/shm") if str(parent.pid) in name or str(child.pid) in name]
+    assert not left
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_stops_the_robot_smoothly_and_ends_the_process(tmp_path, number):
+    log = tmp_path / "log"
+    stream = make(log)
+    stream.start(PATIENCE)
+    try:
+        stream.send(long_chunk())
+        until(lambda: moving(log), "it did not move")
+        os.kill(stream.pid, number)
+        until(lambda: not stream.alive, "it did not end")
+    finally:
+        stream.close(PATIENCE)
+    path, closed = read_log(log)
+    assert closed
+    assert_smooth_and_at_rest(path)
+
+
+def test_a_robot_that_cannot_be_made_is_told_to_the_parent():
+    stream = CommandProcess(SPEC, "joint_robot:broken", {}, POLITE)
+    with pytest.raises(UserError, match="the command process failed: OSError: no such arm"):
+        stream.start(PATIENCE)
+    stream.close(PATIENCE)
+    assert not stream.alive
+
+
+def test_real_time_scheduling_that_is_not_permitted_is_told_and_not_fatal(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    assert real_time(Settings(core=0)) == (
+        "no SCHED_FIFO (Operation not permitted), not pinned to core 0 (Operation not permitted)"
+    )
+
+
+def test_real_time_scheduling_is_asked_for_by_default(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *what: asked.append(what[1]))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *what: asked.append(what[1]))
+    assert real_time(Settings()) == f"SCHED_FIFO 50, core {max(os.sched_getaffinity(0))}"
+    assert asked == [os.SCHED_FIFO, {max(os.sched_getaffinity(0))}]

@@ -1,0 +1,211 @@
+"""What runs inside the command process: stream, gate and robot, once per sample, until it is told to end.
+
+However it is told (by its parent, by a signal, by the parent's death) it brings the robot to rest first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from vla.errors import UserError
+from vla.runtime.command_state import CommandState, Phase, Wishes, unpack_chunk
+from vla.runtime.command_stream import CommandStream, Waypoint
+from vla.runtime.safety_gate import Passed, SafetyGate
+from vla.runtime.shared_slot import Slot
+from vla.spec import RobotSpec
+
+_LONGEST_STOP = 20.0
+"""Seconds of samples after which the process ends even if the robot should still not be at rest."""
+
+
+class Servos(Protocol):
+    """The fast half of a robot: what is called at every sample. None of it may block for long."""
+
+    def measure(self) -> tuple[Float[np.ndarray, " N"], float | None]:
+        """The joints (N,) in rad, and the gripper in the action's unit if there is one."""
+        ...
+
+    def command(self, action: Float[np.ndarray, " A"]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the process is to run. priority: of SCHED_FIFO, 0 for none; core: to pin to, -1 for the last, or None."""
+
+    rate_hz: float = 200.0
+    priority: int = 50
+    core: int | None = -1
+
+
+def run(
+    spec: Mapping[str, Any],
+    robot: str,
+    arguments: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    memories: tuple[Any, Any, Any],
+    parent: int,
+) -> None:
+    """The process's main function; plain values in. robot: "module:function", called with the spec and `arguments`."""
+    ending: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ending.append(number))
+    chunks, wishes, states = (Slot(memory) for memory in memories)
+    servos: Servos | None = None
+    try:
+        how = Settings(**settings)
+        parsed = RobotSpec.from_dict(dict(spec))
+        gate = SafetyGate(parsed, rate_hz=how.rate_hz)
+        servos = _make(robot)(parsed, **arguments)
+        gate.reset(*servos.measure())
+        loop = CommandLoop(gate, servos, how, chunks, wishes, states, real_time(how))
+        loop.run(lambda: bool(ending) or os.getppid() != parent)
+    except Exception as error:
+        states.put(CommandState(phase="failed", error=f"{type(error).__name__}: {error}"[:2000]).pack())
+        if not isinstance(error, UserError):
+            raise
+    finally:
+        if servos is not None:
+            servos.close()
+
+
+class CommandLoop:
+    """One `tick` is one sample; `run` calls it on absolute deadlines."""
+
+    def __init__(
+        self, gate: SafetyGate, servos: Servos, how: Settings, chunks: Slot, wishes: Slot, states: Slot, scheduling: str
+    ) -> None:
+        self._gate = gate
+        self._servos = servos
+        self._period = 1 / how.rate_hz
+        self._stream = CommandStream(gate.layout, 1 / gate.spec.rate_hz)
+        self._chunks, self._wishes, self._states = chunks, wishes, states
+        self._scheduling = scheduling
+        self._wished = Wishes()
+        self._ticks = 0
+        self._late = 0.0
+        self._missed = 0
+        self._refused = ""
+
+    def run(self, ended: Callable[[], bool]) -> None:
+        """Until `ended()` or the parent's wish, and then until the robot is at rest."""
+        deadline = time.monotonic()
+        left = int(_LONGEST_STOP / self._period)
+        passed = None
+        while left > 0:
+            ending = self._wished.quit or ended()
+            if ending and passed is not None and passed.held and self._gate.at_rest:
+                break
+            left -= ending
+            passed = self.tick(time.monotonic(), ending)
+            deadline = self._wait(deadline + self._period)
+        if passed is not None:
+            self._tell("ended", time.monotonic(), passed, self._servos.measure()[0])
+
+    def tick(self, now: float, ending: bool = False) -> Passed:
+        """One sample: hear, measure, decide, command, tell. ending: hold, whatever comes in."""
+        measured, gripper = self._servos.measure()
+        self._hear(measured, gripper)
+        action = None
+        if ending or self._gate.stopped is not None:
+            self._stream.drop()
+        else:
+            action = self._stream.sample(now, Waypoint.of_gate(self._gate, now))
+        passed = self._gate.step(action, now, now, measured)
+        self._servos.command(passed.applied)
+        self._ticks += 1
+        self._tell("running", now, passed, measured)
+        return passed
+
+    def _hear(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
+        message = self._wishes.take()
+        if message is not None:
+            before, self._wished = self._wished, Wishes.unpack(message)
+            if self._wished.stops > before.stops:
+                self._gate.stop(self._wished.reason)
+            if self._wished.drops > before.drops:
+                self._stream.drop()
+            if self._wished.resets > before.resets:
+                self._reset(measured, gripper)
+        message = self._chunks.take()
+        if message is not None and self._gate.stopped is None:
+            self._stream.submit(unpack_chunk(message))
+
+    def _reset(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
+        self._refused = ""
+        if self._gate.stopped is None:
+            return
+        try:
+            self._gate.reset(measured, gripper)
+        except (UserError, RuntimeError) as error:
+            self._refused = f"reset refused: {error}"
+
+    def _wait(self, deadline: float) -> float:
+        """Sleep until the deadline. After a late one the grid starts anew: samples are never sent in a burst."""
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(left)
+        self._late = max(self._late, -left)
+        if -left > self._period / 2:
+            self._missed += 1
+            return time.monotonic()
+        return deadline
+
+    def _tell(self, phase: Phase, now: float, passed: Passed, measured: Float[np.ndarray, " N"]) -> None:
+        nothing = np.full(len(passed.applied), np.nan)
+        state = CommandState(
+            phase=phase,
+            tick=self._ticks,
+            now=now,
+            late=self._late,
+            missed=self._missed,
+            commanded=nothing if passed.commanded is None else passed.commanded,
+            applied=passed.applied,
+            joints=passed.joints,
+            measured=measured,
+            held=passed.held,
+            at_rest=self._gate.at_rest,
+            stopped=passed.stopped,
+            starvations=self._stream.starvations,
+            outdated=self._stream.outdated,
+            counts=dict(self._gate.counts),
+            scheduling=self._scheduling,
+            error=self._refused,
+        )
+        self._states.put(state.pack())
+
+
+def real_time(how: Settings) -> str:
+    """Ask for SCHED_FIFO and one core; what came of it, in words. Neither is needed to run."""
+    told = []
+    if how.priority:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(how.priority))
+            told.append(f"SCHED_FIFO {how.priority}")
+        except OSError as error:
+            told.append(f"no SCHED_FIFO ({error.strerror})")
+    if how.core is not None:
+        core = max(os.sched_getaffinity(0)) if how.core < 0 else how.core
+        try:
+            os.sched_setaffinity(0, {core})
+            told.append(f"core {core}")
+        except OSError as error:
+            told.append(f"not pinned to core {core} ({error.strerror})")
+    return ", ".join(told) or "as the system schedules it"
+
+
+def _make(robot: str) -> Callable[..., Servos]:
+    module, _, name = robot.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"robot {robot!r} cannot be made: {error}; give it as module:function") from None

@@ -1,0 +1,127 @@
+"""Where the tool of a robot is at given joints, and which joints bring it somewhere: MuJoCo on the spec's model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+from vla import assets
+from vla.actions.poses import Matrix, Position
+from vla.errors import UserError
+from vla.spec import Kinematics
+
+Joints = Float[np.ndarray, " N"]
+
+DAMPING = 1e-4
+POSTURE_GAIN = 0.002
+"""Share of the way back to the preferred posture per call, in the directions that do not move the tool."""
+_STEP_LIMIT = 0.2
+"""Largest pose error (m, rad) one iteration works on: the linearisation holds no further."""
+CLOSE = 1e-7
+"""Pose error (m, rad) at which the inverse is good enough."""
+
+
+class ArmKinematics:
+    """Kinematics of the joints and the tool a spec names; poses are in its base frame.
+
+    Raises UserError if the model cannot be read or lacks a joint or frame.
+    """
+
+    def __init__(self, kinematics: Kinematics) -> None:
+        path = assets.find("robot", kinematics.model)
+        try:
+            self._model = mujoco.MjModel.from_xml_path(str(path))
+        except ValueError as error:
+            raise UserError(f"kinematics.model: MuJoCo cannot read {path}: {error}") from None
+        self._data = mujoco.MjData(self._model)
+        joints = [self._find("joint", mujoco.mjtObj.mjOBJ_JOINT, name) for name in kinematics.joints]
+        self._qpos = self._model.jnt_qposadr[joints]
+        self._dofs = self._model.jnt_dofadr[joints]
+        self._base = self._find("base_frame", mujoco.mjtObj.mjOBJ_BODY, kinematics.base_frame)
+        self._tool, self._tool_is_site = self._find_tool(kinematics.tool_frame)
+        self._jacobian = np.zeros((6, self._model.nv))
+
+    def forward(self, joints: Joints) -> tuple[Position, Matrix]:
+        """Tool position (3,) in metres and rotation (3, 3) at `joints` (N,) in rad."""
+        self._place(joints)
+        to_base = self._data.xmat[self._base].reshape(3, 3).T
+        place, turn = self._tool_pose()
+        return to_base @ (place - self._data.xpos[self._base]), to_base @ turn
+
+    def positions(self, path: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "T 3"]:
+        """The tool position at each sample of a joint path."""
+        return np.array([self.forward(joints)[0] for joints in path])
+
+    def jacobian(self, joints: Joints) -> Float[np.ndarray, "6 N"]:
+        """Tool velocity (m/s) and angular velocity (rad/s), in the base frame, per joint velocity (rad/s)."""
+        self._place(joints)
+        return self._jacobian_here()
+
+    def inverse(
+        self,
+        start: Joints,
+        position: Position,
+        rotation: Matrix,
+        posture: Joints,
+        low: Joints,
+        high: Joints,
+        iterations: int = 4,
+    ) -> tuple[Joints, float]:
+        """Joints (N,) near `start`, within [low, high], whose tool pose is nearest the wanted one, and the error left.
+
+        Damped least squares (Buss 2004); freedom that is left over is pulled towards `posture`. The error is in
+        metres or radians, whichever is larger. A few iterations bring a sample's worth of motion to rounding; a far
+        pose is approached over several samples.
+        """
+        joints = np.clip(start, low, high)
+        pull = POSTURE_GAIN * (posture - joints)
+        for _ in range(iterations):
+            error = self._error(joints, position, rotation)
+            if np.abs(error).max() < CLOSE and not pull.any():
+                break
+            jacobian = self._jacobian_here()
+            size = float(np.abs(error).max())
+            wanted = error * min(1.0, _STEP_LIMIT / max(size, CLOSE)) - jacobian @ pull
+            # Damped where the error is large and the arm may be near a singularity; exact where it is small.
+            damped = jacobian @ jacobian.T + DAMPING * min(1.0, 10 * size + 1e-3) * np.eye(6)
+            joints = np.clip(joints + pull + jacobian.T @ np.linalg.solve(damped, wanted), low, high)
+            pull = np.zeros_like(joints)
+        return joints, float(np.abs(self._error(joints, position, rotation)).max())
+
+    def _error(self, joints: Joints, position: Position, rotation: Matrix) -> Float[np.ndarray, " 6"]:
+        here, facing = self.forward(joints)
+        quaternion, turn = np.zeros(4), np.zeros(3)
+        mujoco.mju_mat2Quat(quaternion, (rotation @ facing.T).ravel())
+        mujoco.mju_quat2Vel(turn, quaternion, 1.0)
+        return np.concatenate([position - here, turn])
+
+    def _place(self, joints: Joints) -> None:
+        self._data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self._model, self._data)
+
+    def _tool_pose(self) -> tuple[Position, Matrix]:
+        data, tool = self._data, self._tool
+        if self._tool_is_site:
+            return data.site_xpos[tool], data.site_xmat[tool].reshape(3, 3)
+        return data.xpos[tool], data.xmat[tool].reshape(3, 3)
+
+    def _jacobian_here(self) -> Float[np.ndarray, "6 N"]:
+        mujoco.mj_comPos(self._model, self._data)
+        take = mujoco.mj_jacSite if self._tool_is_site else mujoco.mj_jacBody
+        take(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._tool)
+        to_base = self._data.xmat[self._base].reshape(3, 3).T
+        columns = self._jacobian[:, self._dofs]
+        return np.concatenate([to_base @ columns[:3], to_base @ columns[3:]])
+
+    def _find(self, what: str, kind: Any, name: str) -> int:
+        found = mujoco.mj_name2id(self._model, kind, name)
+        if found < 0:
+            raise UserError(f"kinematics: the model has no {what} {name!r}")
+        return int(found)
+
+    def _find_tool(self, name: str) -> tuple[int, bool]:
+        site = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, name)
+        return (int(site), True) if site >= 0 else (self._find("tool_frame", mujoco.mjtObj.mjOBJ_BODY, name), False)

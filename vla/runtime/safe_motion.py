@@ -1,0 +1,80 @@
+"""Moves the joints one sample on, and only to where a way to rest is known on which every limit holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vla.actions.poses import Matrix, Position
+from vla.runtime.kinematics import ArmKinematics, Joints
+from vla.runtime.limits import JointLimiter, Motion
+from vla.runtime.tool_guard import ToolGuard
+
+_SHARES = np.linspace(0.0, 1.0, 17)[:, None]
+
+
+class SafeMotion:
+    """motion: where the joints are told to be, beginning at rest at `joints` (N,) rad; names: of the joints.
+
+    pose, pose_before: of the tool in the base frame, now and one sample ago. The way to rest is kept from sample to
+    sample: whenever the next one would leave none, the robot goes on along the way it has.
+    """
+
+    def __init__(
+        self, joints: Joints, arm: ArmKinematics, limiter: JointLimiter, tool: ToolGuard, names: Sequence[str]
+    ) -> None:
+        self._arm, self._limiter, self._tool, self._names = arm, limiter, tool, names
+        self.motion = Motion.rest(joints)
+        self.pose: tuple[Position, Matrix] = arm.forward(joints)
+        self.pose_before = self.pose
+        self._way = self.motion.position[None]
+
+    @property
+    def braking(self) -> Joints:
+        """The acceleration (N,) of the next sample on the known way to rest."""
+        dt, motion = self._limiter.dt, self.motion
+        following = self._way[min(1, len(self._way) - 1)]
+        return ((following - motion.position) / dt - motion.velocity) / dt
+
+    def advance(self, wanted: Joints, rules: list[str]) -> None:
+        """One sample at the acceleration `wanted` (N,), or as much of it as is safe; `rules` gets what forbade it."""
+        brake = self.braking
+        if not np.isfinite(wanted).all():
+            rules.append("non_finite")
+            wanted = brake
+        wanted = self._within_joint_limits(wanted, brake, rules)
+        broken = self._tool.broken(self.pose[0], self._way_after(wanted))
+        if broken:
+            rules.append(broken)
+            wanted = self._within_tool_limits(wanted, brake)
+        way = self._way_after(wanted)
+        if (wanted == brake).all() and len(self._way) > 1:
+            way = self._way[1:]  # already found good, to the last bit
+        self.motion = self.motion.then(wanted, self._limiter.dt)
+        if self.motion.is_rest:
+            self.motion = Motion.rest(self.motion.position)
+        self._way = way
+        self.pose_before, self.pose = self.pose, self._arm.forward(self.motion.position)
+
+    def _within_joint_limits(self, wanted: Joints, brake: Joints, rules: list[str]) -> Joints:
+        """For each joint on its own, the largest share between braking and `wanted` that can stop in time."""
+        kept = self._limiter.keeps_position(self._way_after(wanted))
+        if kept.all():
+            return wanted
+        rules += [f"position.{name}" for name, ok in zip(self._names, kept, strict=True) if not ok]
+        tries = brake + _SHARES * (wanted - brake)
+        fine = self._limiter.keeps_position(self._way_after(tries))
+        share = np.logical_and.accumulate(fine, 0).sum(0) - 1
+        return np.where(share < 0, brake, tries[np.maximum(share, 0), np.arange(len(brake))])
+
+    def _within_tool_limits(self, wanted: Joints, brake: Joints) -> Joints:
+        for share in (0.75, 0.5, 0.25):
+            eased = brake + share * (wanted - brake)
+            way = self._way_after(eased)
+            if self._limiter.keeps_position(way).all() and self._tool.broken(self.pose[0], way) is None:
+                return eased
+        return brake
+
+    def _way_after(self, acceleration: np.ndarray) -> np.ndarray:
+        return self._limiter.stop_path(self.motion.then(acceleration, self._limiter.dt))
