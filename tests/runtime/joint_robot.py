@@ -65,6 +65,7 @@ if __name__ == "__main__":  # a parent that will not live to close its command p
     robot = joint_spec(RobotSpec.load(assets.find("robot", "tabletop")))
     stream = CommandProcess(robot, "joint_robot:JointRobot", {"log": sys.argv[1]}, POLITE)
     stream.start(timeout=600)
-    stream.send(long_chunk())
     print(stream.pid, flush=True)
-    time.sleep(600)
+    while True:
+        stream.send(long_chunk())
+        time.sleep(5)

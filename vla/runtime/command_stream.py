@@ -142,8 +142,6 @@ class CommandStream:
 
     def _at(self, time: float) -> Waypoint:
         path = self._path
-        if len(path) == 1:
-            return path[0]
         after = next((i for i in range(1, len(path)) if time <= path[i].time), len(path) - 1)
         return _between(path[after - 1], path[after], time)
 

@@ -51,11 +51,6 @@ class ActionLayout:
         self._vector = np.concatenate([np.arange(self.size)[self._slices[field.name]] for field in vectors])
 
     @property
-    def has_turn(self) -> bool:
-        """Whether actions rotate the tool; without it a Cartesian action leaves its rotation as it is."""
-        return self._turn is not None
-
-    @property
     def gripper_range(self) -> tuple[float, float]:
         """In the action's own unit: 0 to 1 for a share of the opening, `limits.gripper` for metres."""
         field = next((field for field in self.spec.action.fields if field.name == "gripper"), None)

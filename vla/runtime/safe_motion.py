@@ -43,12 +43,17 @@ class SafeMotion:
         if not np.isfinite(wanted).all():
             rules.append("non_finite")
             wanted = brake
-        wanted = self._within_joint_limits(wanted, brake, rules)
-        broken = self._tool.broken(self.pose[0], self._way_after(wanted))
+        way = self._way_after(wanted)
+        kept = self._limiter.keeps_position(way)
+        if not kept.all():
+            rules += [f"position.{name}" for name, ok in zip(self._names, kept, strict=True) if not ok]
+            wanted = self._within_joint_limits(wanted, brake)
+            way = self._way_after(wanted)
+        broken = self._tool.broken(self.pose[0], way)
         if broken:
             rules.append(broken)
             wanted = self._within_tool_limits(wanted, brake)
-        way = self._way_after(wanted)
+            way = self._way_after(wanted)
         if (wanted == brake).all() and len(self._way) > 1:
             way = self._way[1:]  # already found good, to the last bit
         self.motion = self.motion.then(wanted, self._limiter.dt)
@@ -57,12 +62,8 @@ class SafeMotion:
         self._way = way
         self.pose_before, self.pose = self.pose, self._arm.forward(self.motion.position)
 
-    def _within_joint_limits(self, wanted: Joints, brake: Joints, rules: list[str]) -> Joints:
+    def _within_joint_limits(self, wanted: Joints, brake: Joints) -> Joints:
         """For each joint on its own, the largest share between braking and `wanted` that can stop in time."""
-        kept = self._limiter.keeps_position(self._way_after(wanted))
-        if kept.all():
-            return wanted
-        rules += [f"position.{name}" for name, ok in zip(self._names, kept, strict=True) if not ok]
         tries = brake + _SHARES * (wanted - brake)
         fine = self._limiter.keeps_position(self._way_after(tries))
         share = np.logical_and.accumulate(fine, 0).sum(0) - 1

@@ -130,7 +130,10 @@ class SafetyGate:
         sensed = np.shape(measured) == self._limiter.low.shape and bool(np.isfinite(measured).all())
         if not sensed:
             self.stop("measured")
-        usable = self._usable(action, now, stamp, measured, rules)
+        fault = None if action is None else self.layout.fault(action)
+        if fault is not None:
+            self.stop(fault)
+        usable = None if action is None or fault else self._usable(action, now, stamp, measured, rules)
         if usable is None:
             safe.advance(self._hold(measured if sensed else None), rules)
         else:
@@ -140,7 +143,7 @@ class SafetyGate:
             safe.advance(self._follow(safe.motion, usable, rules), rules)
         self._following = usable is not None
         self.counts.update(dict.fromkeys(rules, 1))
-        commanded = None if action is None or self.layout.fault(action) else np.array(action, np.float64)
+        commanded = None if action is None or fault else np.array(action, np.float64)
         joints = self.motion.position.copy()
         return Passed(commanded, self._encode(), joints, tuple(rules), self.stopped, usable is None)
 
@@ -186,21 +189,17 @@ class SafetyGate:
         if self.layout.gripper_size and (gripper is None or not np.isfinite(gripper)):
             raise UserError(f"{self.spec.name} has a gripper: say how far it is open when the gate is reset")
 
-    def _usable(
-        self, action: Action | None, now: float, stamp: float, measured: Joints, rules: list[str]
-    ) -> Command | None:
+    def _usable(self, action: Action, now: float, stamp: float, measured: Joints, rules: list[str]) -> Command | None:
         """The command if it may be followed; else why not goes into `rules`, or latches the gate."""
-        if action is None or self.stopped is not None:
+        if self.stopped is not None:
             return None
-        fault = self.layout.fault(action)
-        if fault is None:
-            if not abs(now - stamp) <= self.settings.stale_s:
-                rules.append("stale")
-                return None
-            command = self.layout.decode(action)
-            fault = self._start_jump(command, measured) if self._fresh else None
-        if fault is not None:
-            self.stop(fault)
+        if not abs(now - stamp) <= self.settings.stale_s:
+            rules.append("stale")
+            return None
+        command = self.layout.decode(action)
+        jump = self._start_jump(command, measured) if self._fresh else None
+        if jump is not None:
+            self.stop(jump)
             return None
         self._fresh = False
         return command
