@@ -28,7 +28,7 @@ def test_unknown_places_and_families_teach_nothing():
     unknown = torch.full((2, 2), NAN)
     losses = heads.point_losses(latents, unknown, unknown, *[torch.tensor([-1, -1])] * 2)
     sum(losses.values()).backward()
-    assert all(float(loss) == 0 for loss in losses.values())
+    assert all(loss.item() == 0 for loss in losses.values())
     assert latents.grad is not None and not latents.grad.any()
 
 
