@@ -1,14 +1,11 @@
 """The policy server, over real sockets on this machine: what it answers, whom it refuses, what it survives."""
 
-import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from vla.cli import main
 from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import ControlLoop, Timing
+from vla.serve.background import beside
 from vla.serve.client import RemotePolicy
 from vla.serve.codec import pack, unpack
 from vla.serve.server import PolicyServer
@@ -42,26 +40,8 @@ def policy():
     return TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
 
 
-@contextmanager
 def serving(policy, **options):
-    """The url of a server in a thread of its own."""
-    loop, stop, ports, started = asyncio.new_event_loop(), asyncio.Event(), [], threading.Event()
-
-    def ready(port):
-        ports.append(port)
-        started.set()
-
-    server = PolicyServer(policy, **options)
-    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve(ready, stop)))
-    thread.start()
-    try:
-        assert started.wait(60)
-        yield f"ws://127.0.0.1:{ports[0]}"
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        assert not thread.is_alive()
-        loop.close()
+    return beside(PolicyServer(policy, **options).serve)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -16,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from vla import assets
 from vla.bench.table import Row, report
+from vla.serve.background import beside
 from vla.serve.codec import pack, unpack
 from vla.serve.server import MAX_BYTES, PolicyServer
 from vla.tandem import TandemPolicy
@@ -38,8 +37,8 @@ def bench_serve(policy: str) -> dict[str, Any]:
     state = rng.normal(size=tandem.spec.state_size).astype(np.float32)
     message = pack({**images, "observation.state": state, "prompt": "lift the red cube"})
     with (
-        _running(PolicyServer(tandem).serve) as ours,
-        _running(_echo) as plain,
+        beside(PolicyServer(tandem).serve) as ours,
+        beside(_echo) as plain,
         _connected(ours) as policy_server,
         _connected(plain) as echo_server,
     ):
@@ -74,26 +73,6 @@ async def _echo(ready: Callable[[int], None], stop: asyncio.Event) -> None:
     async with serve(converse, "127.0.0.1", 0, compression=None, max_size=MAX_BYTES) as server:
         ready(server.sockets[0].getsockname()[1])
         await stop.wait()
-
-
-@contextmanager
-def _running(run: Callable[..., Any]) -> Iterator[str]:
-    """The url of a server in a thread of its own."""
-    loop, stop, ports, started = asyncio.new_event_loop(), asyncio.Event(), [0], threading.Event()
-
-    def ready(port: int) -> None:
-        ports[0] = port
-        started.set()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run(ready, stop)))
-    thread.start()
-    started.wait()
-    try:
-        yield f"ws://127.0.0.1:{ports[0]}"
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 def _connected(url: str) -> ClientConnection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 _FAST_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16")
@@ -10,7 +12,11 @@ _FAST_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16")
 def mixed_precision(device: str, wanted: bool = True) -> torch.autocast:
     """Autocast to bfloat16 where it is wanted and quick: a CPU without the instructions for it is ten times slower."""
     kind = torch.device(device).type
-    # Older versions of torch cannot say what the CPU has.
-    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
-    quick = kind != "cpu" or any(has.get(name) for name in _FAST_ON_CPU)
-    return torch.autocast(kind, torch.bfloat16, enabled=wanted and quick)
+    return torch.autocast(kind, torch.bfloat16, enabled=wanted and (kind != "cpu" or _cpu_is_quick()))
+
+
+@cache
+def _cpu_is_quick() -> bool:
+    """Asked at every step, answered once. Older versions of torch cannot say what the CPU has."""
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(has.get(name) for name in _FAST_ON_CPU)
