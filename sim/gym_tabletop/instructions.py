@@ -36,6 +36,7 @@ class Assignment:
         return Instruction(
             now.skill.name, self.text, target.name, now.request.goal,
             target.pixel, project(now.request.goal_position), self.split, self.task.name,
+            self.request.words,
         )  # fmt: skip
 
 

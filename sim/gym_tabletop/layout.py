@@ -107,10 +107,8 @@ def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
     pairs = rng.choice(len(PAIRS), size=len(places), replace=False)
     floor = DISC_TOP if turning else 0.0
     objects = [
-        ObjectPose(
-            PAIRS[pair], float(rng.uniform(0.018, 0.026)), place, float(rng.uniform(-np.pi / 4, np.pi / 4)), floor
-        )
-        for pair, place in zip(pairs, places, strict=True)
+        ObjectPose(PAIRS[pair], half, place, float(rng.uniform(-np.pi / 4, np.pi / 4)), floor)
+        for pair, place, half in zip(pairs, places, _sizes(rng, len(places)), strict=True)
     ]
     if trays and rng.random() < 0.3:
         home = trays[int(rng.integers(2))]
@@ -119,6 +117,17 @@ def sample_suite_layout(rng: np.random.Generator, turning: bool) -> Layout:
     panel = (-side * float(rng.uniform(0.10, 0.15)), *buttons)
     named = tuple((c, *place) for c, place in zip(tray_colours, trays, strict=False))
     return Layout(tuple(objects), named, panel, drawer, disc)
+
+
+def _sizes(rng: np.random.Generator, count: int) -> list[float]:
+    """Half the heights of objects (m): mostly one is clearly smaller or larger than the others, which are alike."""
+    small, large = rng.uniform(0.018, 0.0195, count), rng.uniform(0.0245, 0.026, count)
+    kind = rng.random()
+    if kind < 0.3:
+        return [float(x) for x in rng.uniform(0.018, 0.026, count)]
+    odd, rest = (small, large) if kind < 0.65 else (large, small)
+    rest[-1] = odd[-1]
+    return [float(x) for x in rng.permutation(rest)]
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[str, str]:

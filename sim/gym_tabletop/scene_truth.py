@@ -70,6 +70,7 @@ class Instruction:
     target_pixel, goal_pixel: their places in the front image, (u, v) in [0, 1]; NaN where there is none.
     split: "train", or why it is held out: "phrasing" (these words) or "pair" (this colour-shape pair).
     task: the task family whose words these are, by default that of what is to be done.
+    described: how the words single the target out, if not by its name ("smallest object").
     """
 
     family: str
@@ -80,3 +81,4 @@ class Instruction:
     goal_pixel: tuple[float, float]
     split: str = "train"
     task: str = ""
+    described: str = ""

@@ -5,7 +5,8 @@ right are as seen in that image. A place in words is `<locUU><locVV>`: u and v i
 
 Short answers point before they speak: the places of what they are about come first, each after an "at", then the words.
 Who reads the answer sees its grounds, and a small model that has found two things need not guess which is further left.
-The "at" makes pointing on or not one choice, where the 64 place tokens would share its probability among them.
+The "at" makes pointing on or not one choice, where the 64 place tokens would share its probability among them. And what
+follows from two things is said after both ("left, so no"): side and order at once are an exclusive or, hard to learn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PROBES = ("random", "popular", "adversarial")
 """Kinds of questions after what is not there (POPE, arXiv 2305.10355), for tests only: "existence-random", ..."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 LOC_STEPS = 64
-HARD_TASKS = ("relation", "stages")
+HARD_TASKS = ("relation side", "relation in", "stages")
 """Asked for twice as often: what their words mean depends on more than one thing in the image."""
 POPULAR = tuple(pair for pair in PAIRS if pair not in {task.held_out_pair for task in SUITE.values()})
 """Objects that every task is taught on."""
@@ -190,7 +191,7 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
     tree: dict[str, dict[str, dict[str, list[Instruction]]]] = {}
     for item in instructions:
         if item.split == "train" and item.target not in hidden and item.goal not in hidden:
-            asked = tree.setdefault(item.task or item.family, {})
+            asked = tree.setdefault(_way_of_asking(item), {})
             asked.setdefault(item.target, {}).setdefault(item.goal, []).append(item)
     if not tree:
         return []
@@ -209,13 +210,21 @@ def _instructions(view: _View, instructions: Sequence[Instruction], families: Se
     return questions
 
 
+def _way_of_asking(item: Instruction) -> str:
+    """The task, and for an object that is only described, how it is: a rare kind is not drowned in a common one."""
+    if not item.described:
+        return item.task or item.family
+    kinds = {"smallest": "size", "largest": "size", "object": "in"}
+    return f"{item.task} {kinds.get(item.described.split()[0], 'side')}"
+
+
 def _pointing(view: _View) -> list[Question]:
     picked = view.random.sample(view.named, min(len(view.named), view.random.randint(2, 3)))
     return [Question("pointing", view.say(POINT_PROMPTS, t.name), loc(t.pixel), target=_point(t.pixel)) for t in picked]
 
 
 def _captions(view: _View) -> list[Question]:
-    placed = ", ".join(f"a {t.name} at {loc(t.pixel)}" for t in view.things) or "nothing"
+    placed = ", ".join(f"a {t.name} {_at(t)}" for t in view.things) or "nothing"
     questions = [Question("caption", view.say(PLACED_CAPTION_PROMPTS), placed)]
     if view.random.random() < 0.5:
         short = _listed([f"a {t.name}" for t in view.things])
@@ -320,13 +329,17 @@ def _apart(view: _View) -> tuple[Thing, Thing] | None:
     return (a, b) if abs(a.pixel[0] - b.pixel[0]) > SIDE_MARGIN else None
 
 
+def _first_is(a: Thing, b: Thing) -> str:
+    return "left" if a.pixel[0] < b.pixel[0] else "right"
+
+
 def _side_yes_no(view: _View) -> Question | None:
     if not (pair := _apart(view)):
         return None
     a, b = pair
     side = view.random.choice(("left", "right"))
-    holds = (a.pixel[0] < b.pixel[0]) == (side == "left")
-    answer = f"{_at(a, b)} {'yes' if holds else 'no'}"
+    holds = _first_is(a, b) == side
+    answer = f"{_at(a, b)} {_first_is(a, b)}, so {'yes' if holds else 'no'}"
     return Question("relation", view.say(SIDE_PROMPTS, a.name, side, b.name), answer)
 
 
@@ -335,8 +348,9 @@ def _side_which(view: _View) -> Question | None:
         return None
     a, b = pair
     side = view.random.choice(("left", "right"))
-    answer = a if (a.pixel[0] < b.pixel[0]) == (side == "left") else b
-    return Question("relation", view.say(FURTHER_PROMPTS, side, a.name, b.name), f"{_at(a, b)} the {answer.name}")
+    further = a if _first_is(a, b) == side else b
+    answer = f"{_at(a, b)} {_first_is(a, b)}, so the {further.name}"
+    return Question("relation", view.say(FURTHER_PROMPTS, side, a.name, b.name), answer)
 
 
 def _side_all(view: _View) -> Question | None:
@@ -346,5 +360,6 @@ def _side_all(view: _View) -> Question | None:
     if view.hides() or any(abs(offset) < SIDE_MARGIN for offset in offsets):
         return None
     side = view.random.choice(("left", "right"))
-    there = [f"a {t.name}" for t, offset in zip(others, offsets, strict=True) if (offset < 0) == (side == "left")]
-    return Question("relation", view.say(WHAT_SIDE_PROMPTS, side, anchor.name), f"{_at(anchor)} {_listed(there)}")
+    there = [t for t in others if _first_is(t, anchor) == side]
+    listed = ", ".join(f"a {t.name} {_at(t)}" for t in there) or "nothing"
+    return Question("relation", view.say(WHAT_SIDE_PROMPTS, side, anchor.name), f"{_at(anchor)} {listed}")

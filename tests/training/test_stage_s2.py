@@ -165,7 +165,7 @@ def test_long_answers_are_asked_apart():
     """One caption among short answers would pad all of them to its length."""
     questions = [
         {"kind": "instruction", "answer": "the red cube <loc01><loc02>"},
-        {"kind": "relation", "answer": "a red cube, a blue ball and a green ball"},
+        {"kind": "relation", "answer": "a red cube, a blue ball, a green ball, a red ball and a blue cube"},
         {"kind": "caption", "answer": "a red cube"},
     ]
     rng = np.random.default_rng(0)

@@ -138,9 +138,7 @@ class ControlLoop:
         sent = self._robot.command(decision.action)
         if self._on_step is not None:
             thought, age = decision.thought, decision.age_s
-            view = StepView(
-                step, now, observation, self._instruction, sent, thought, age, self._words, decision.held
-            )
+            view = StepView(step, now, observation, self._instruction, sent, thought, age, self._words, decision.held)
             self._on_step(view)
         self.clock.tick()
         self.trace.steps += 1

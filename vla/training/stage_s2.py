@@ -209,7 +209,7 @@ class WordsStage:
             if not chosen:
                 continue
             asked = scene_questions(self.scenes, [i for i, _ in chosen], [[q] for _, q in chosen])
-            spoken = self.model.s2.speak(asked.images, asked.prompts, max_new_tokens=96 if kind == "caption" else 24)
+            spoken = self.model.s2.speak(asked.images, asked.prompts, max_new_tokens=96 if kind == "caption" else 48)
             if kind in ("instruction", "pointing"):
                 places = [(places_in(text) or [(np.nan, np.nan)])[0] for text in spoken]
                 results |= _spread(f"spoken_{kind}_px", [_distance(torch.tensor(places), asked.target, size)])

@@ -17,17 +17,17 @@ from vla.data.stills import StillScenes
 from vla.s2.places import place_words, plain_words
 
 KIND_WEIGHTS = {
-    "instruction": 0.48,
+    "instruction": 0.42,
     "subtask": 0.06,
-    "pointing": 0.08,
+    "pointing": 0.06,
     "attribute": 0.09,
-    "existence": 0.07,
-    "count": 0.1,
-    "relation": 0.12,
+    "existence": 0.08,
+    "count": 0.12,
+    "relation": 0.17,
 }
 """How often a short question of each kind is asked of a scene."""
 
-LONG_ANSWER = 10
+LONG_ANSWER = 14
 """Words from which an answer is long, a place counting as one. Long ones are asked apart: they would pad all others."""
 
 

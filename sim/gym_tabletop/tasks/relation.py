@@ -8,8 +8,8 @@ from gym_tabletop.tasks.place import inside
 
 SIDE_MARGIN = 0.05
 """How far apart in the front image things are of which one is left of the other (fraction of its width)."""
-SIZE_MARGIN = 0.003
-"""By how much the smallest and the largest differ from the next (m, half the width)."""
+SIZE_MARGIN = 0.005
+"""By how much the smallest and the largest differ from the next (m, half the width): more than a pixel of 96."""
 
 
 class Relation(Task):
