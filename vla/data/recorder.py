@@ -23,7 +23,7 @@ class EpisodeRecorder:
     """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success; not so without `labels`, for episodes that others recorded.
+    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded.
     """
 
     def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording", labels: bool = True) -> None:
@@ -64,6 +64,7 @@ class EpisodeRecorder:
             "target_pixel": _pixel(frame.target_pixel),
             "goal_pixel": _pixel(frame.goal_pixel),
             "next.success": np.array([frame.success]),
+            "disturbed": np.array([frame.disturbed]),
         }
 
 
@@ -109,6 +110,7 @@ def features(spec: RobotSpec, labels: bool = True) -> dict[str, dict[str, Any]]:
         "target_pixel": pixel,
         "goal_pixel": pixel,
         "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+        "disturbed": {"dtype": "bool", "shape": (1,), "names": None},
     }
 
 
