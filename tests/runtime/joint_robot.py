@@ -29,7 +29,7 @@ class JointRobot:
     def measure(self) -> tuple[np.ndarray, float | None]:
         return self._joints.copy(), None
 
-    def command(self, action: np.ndarray) -> None:
+    def command(self, action: np.ndarray, joints: np.ndarray) -> None:
         os.write(self._log, np.concatenate([[time.monotonic()], action]).tobytes())
         self._joints += self._share * (action - self._joints)
 

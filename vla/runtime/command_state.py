@@ -21,13 +21,11 @@ _STATE = struct.Struct("<QddQII")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the parent wants besides motion. resets, stops, drops: how often it has asked; reason: of the last stop."""
+    """What the parent wants besides motion. resets, stops: how often it has asked; reason: of the last stop."""
 
     resets: int = 0
     stops: int = 0
     reason: str = ""
-    drops: int = 0
-    quit: bool = False
 
     def pack(self) -> bytes:
         return json.dumps(vars(self)).encode()
@@ -95,6 +93,7 @@ class CommandState:
 
 
 def pack_chunk(chunk: TimedChunk) -> bytes:
+    """A chunk without rows says: forget what was sent before."""
     rows, columns = chunk.actions.shape
     return _CHUNK.pack(chunk.start, rows, columns) + np.ascontiguousarray(chunk.actions, "<f8").tobytes()
 
