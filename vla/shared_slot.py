@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
+from dataclasses import asdict
 from multiprocessing.context import SpawnContext
-from typing import Any
+from typing import Any, Self
 
 _HEADER = struct.Struct("<QII")  # sequence number, size, checksum
 
@@ -80,6 +82,17 @@ class Slot:
         body = begin + _HEADER.size
         message = bytes(self._memory[body : body + size])
         return (sequence, message) if _checksum(sequence, message) == checksum else None
+
+
+class JsonMessage:
+    """A base of dataclasses of plain values: how they travel."""
+
+    def pack(self) -> bytes:
+        return json.dumps(asdict(self)).encode()  # type: ignore[call-overload]
+
+    @classmethod
+    def unpack(cls, message: bytes) -> Self:
+        return cls(**json.loads(message))
 
 
 def _checksum(sequence: int, message: bytes) -> int:

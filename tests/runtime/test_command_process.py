@@ -16,7 +16,7 @@ from joint_robot import HOME, POLITE, joint_spec, long_chunk, read_log
 
 from vla import assets
 from vla.errors import UserError
-from vla.processes import real_time
+from vla.processes import Maker, real_time
 from vla.runtime.command_loop import Settings
 from vla.runtime.command_process import CommandProcess
 from vla.spec import RobotSpec
@@ -27,7 +27,7 @@ PATIENCE = 600.0
 
 
 def make(log: Path, settings: Settings = POLITE) -> CommandProcess:
-    return CommandProcess(SPEC, "joint_robot:JointRobot", {"log": str(log)}, settings)
+    return CommandProcess(SPEC, Maker("joint_robot:JointRobot", {"log": str(log)}), settings)
 
 
 def until(true, what: str) -> None:
@@ -127,7 +127,7 @@ def test_a_signal_stops_the_robot_smoothly_and_ends_the_process(tmp_path, number
 
 
 def test_a_robot_that_cannot_be_made_is_told_to_the_parent():
-    stream = CommandProcess(SPEC, "joint_robot:broken", {}, POLITE)
+    stream = CommandProcess(SPEC, Maker("joint_robot:broken"), POLITE)
     with pytest.raises(UserError, match="the command process failed: OSError: no such arm"):
         stream.start(PATIENCE)
     stream.close(PATIENCE)

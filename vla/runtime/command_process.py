@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ _WISH_BYTES, _STATE_BYTES = 1 << 12, 1 << 16
 class CommandProcess:
     """Streams chunks to a robot at 200 Hz, through the safety gate; used as a context manager.
 
-    robot: "module:function", called in the process with the spec and `arguments` (plain values), gives the `Servos`.
+    robot: called in the process with the spec, gives the `Servos`.
     The process stops the robot smoothly and ends when it is closed, at SIGTERM and Ctrl-C, and when its parent dies.
     After it has ended, however it did, `start` begins again from where the robot is then.
     """
@@ -32,8 +32,7 @@ class CommandProcess:
     def __init__(
         self,
         spec: RobotSpec,
-        robot: str,
-        arguments: Mapping[str, Any] | None = None,
+        robot: Maker,
         settings: Settings | None = None,
     ) -> None:
         self.spec = spec
@@ -43,8 +42,7 @@ class CommandProcess:
         self._wishes, self._states = (Slot(memory) for memory in memories[1:])
         self._wished = Wishes()
         self._state = CommandState()
-        how, maker = asdict(settings or Settings()), Maker(robot, dict(arguments or {}))
-        self._part = Part("command", run, spec.to_dict(), maker, how, memories)
+        self._part = Part("command", run, spec.to_dict(), robot, asdict(settings or Settings()), memories)
 
     def start(self, timeout: float = 60.0) -> None:
         """Returns when the robot is under command. Raises UserError if that fails or takes longer (s)."""

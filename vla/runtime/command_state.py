@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.runtime.command_stream import TimedChunk
+from vla.shared_slot import JsonMessage
 
 Phase = Literal["starting", "running", "ended", "failed"]
 
@@ -20,19 +21,12 @@ _STATE = struct.Struct("<QddQII")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Wishes(JsonMessage):
     """What the parent wants besides motion. resets, stops: how often it has asked; reason: of the last stop."""
 
     resets: int = 0
     stops: int = 0
     reason: str = ""
-
-    def pack(self) -> bytes:
-        return json.dumps(vars(self)).encode()
-
-    @classmethod
-    def unpack(cls, message: bytes) -> Wishes:
-        return cls(**json.loads(message))
 
 
 @dataclass(frozen=True)
