@@ -1,4 +1,4 @@
-"""A policy on the simulated robot in wall-clock time: what `vla rollout --real-time` and the benchmark have in common."""
+"""A policy on the simulated robot in wall-clock time: what `vla rollout --real-time` and its benchmark share."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
-    with _terminated_as_interrupted(), robot, Supervisor(policy, robot, run.how) as supervisor:
+    with _terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:
             instruction = run.world.instruction or robot.state().instruction
@@ -89,6 +89,11 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     receipts = read_log(log, robot.spec)[0][:, 0]
     plot_run(run.out / "run.png", telemetry, receipts, DT)
     return RunResult(telemetry, receipts, robot.state(), instruction)
+
+
+def receipt_periods(receipts: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R-1"]:
+    """Milliseconds between commands, as the robot received them."""
+    return 1e3 * np.diff(receipts)
 
 
 @contextmanager

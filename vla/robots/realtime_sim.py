@@ -28,7 +28,7 @@ from vla.spec import RobotSpec
 
 
 class RealTimeSim:
-    """Used as a context manager, by the process that starts everything.
+    """Belongs to the process that starts everything; `close` may be called twice.
 
     servos: what `CommandProcess` needs to command it. sense_memory: where it leaves what it senses.
     """
@@ -67,17 +67,6 @@ class RealTimeSim:
     def close(self) -> None:
         for part in (self.cameras, self.body):
             part.close()
-
-    def __enter__(self) -> RealTimeSim:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _wait(self, ready: Callable[[], bool], timeout: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout

@@ -86,10 +86,10 @@ class FastLoop:
 
     def turn(self) -> FastReport:
         """Plan, if it is time and nothing forbids it."""
-        observation, now = self._senses.observe(), self._clock()
+        observation = self._senses.observe()
         if observation is None:
-            return FastReport(now, waits="no images")
-        pilot = self._pilot or self._begin(observation)
+            return FastReport(self._clock(), waits="no images")
+        pilot, now = self._pilot or self._begin(observation), self._clock()
         thought = self._thought(pilot)
         age = None if thought is None else thought.age(now)
         image_age = now - observation.stamp

@@ -39,7 +39,7 @@ class FastReport(JsonMessage):
     """One turn of S1. time: when it ended. ms: what the chunk took, None if there was none. waits: why it holds, if so.
 
     age_s: of the thought; image_age_s: of the oldest image (s). delay: actions that were committed to while it
-    computed. late: whether it took longer than that. refused: why its chunk was not sent. error: why the process failed.
+    computed. late: whether it took longer than that. refused: why its chunk was not sent. error: why it failed.
     """
 
     time: float

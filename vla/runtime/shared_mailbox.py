@@ -25,7 +25,7 @@ class SharedMailbox:
         self._mailbox = Mailbox()
 
     def put(self, thought: Thought) -> None:
-        latents = np.ascontiguousarray(thought.latents.float().numpy(), "<f4")
+        latents = np.ascontiguousarray(thought.latents, "<f4")
         header = _THOUGHT.pack(thought.stamp, thought.instruction_id, *latents.shape)
         self._slot.put(header + latents.tobytes() + (thought.text or "").encode())
 

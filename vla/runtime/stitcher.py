@@ -74,7 +74,9 @@ class Stitcher:
         rows: list[Action] = []
         last = self._last
         for ahead in range(length):
-            action = self._active.at(step + ahead) if self._active else None
+            pending = self._pending if self._pending and step + ahead >= self._pending.effective else None
+            chunk = pending or self._active
+            action = chunk.at(step + ahead) if chunk else None
             last = self._hold(last) if action is None else action
             rows.append(last)
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, len(last)), np.float32)

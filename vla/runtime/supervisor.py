@@ -25,6 +25,10 @@ from vla.spec import RobotSpec
 class LiveRobot(Protocol):
     """A robot that senses into shared memory and is commanded from another process (`vla.robots.realtime_sim`)."""
 
+    def start(self, timeout: float) -> None: ...
+
+    def close(self) -> None: ...
+
     @property
     def spec(self) -> RobotSpec: ...
 
@@ -38,10 +42,11 @@ class LiveRobot(Protocol):
 @dataclass(frozen=True)
 class RunSettings:
     """s2_period: seconds between two looks of S2. hung: a part that gives no sign of life for so long (s) is started
-    again; None: never.
+    again; None: never. ready: how long (s) a part may take to start.
     """
 
     s2_period: float = 0.1
+    ready: float = 300.0
     hung: float | None = 10.0
     fast: FastSettings = field(default_factory=FastSettings)
     command: Settings = field(default_factory=Settings)
@@ -58,14 +63,14 @@ class Watch:
 
 
 class Supervisor:
-    """Runs a policy on a robot that has been started; used as a context manager by the process that started it.
+    """Runs a policy on a robot, which it starts and closes too; used as a context manager.
 
     policy: called without arguments in each of the two processes, gives the `Policy`.
     """
 
     def __init__(self, policy: Maker, robot: LiveRobot, how: RunSettings | None = None) -> None:
         self._how = how or RunSettings()
-        how = self._how
+        how, self._robot = self._how, robot
         self.commands = CommandProcess(robot.spec, robot.servos, how.command)
         instruction = slot_memory(SPAWN, REPORT_BYTES)
         thoughts = slot_memory(SPAWN, THOUGHT_BYTES)
@@ -79,23 +84,14 @@ class Supervisor:
         self._asked = Instruction(-1, "")
         self._heard: dict[str, float] = {}
 
-    def start(self, timeout: float = 120.0) -> None:
-        """Returns when every part runs. Raises UserError if one cannot, or that takes longer (s)."""
+    def start(self) -> None:
+        """Returns when every part runs. Raises UserError if one cannot."""
+        timeout = self._how.ready
         self._start(self.slow)
         self._start(self.fast)
+        self._wait_for_models(timeout)
+        self._robot.start(timeout)
         self.commands.start(timeout)
-        deadline = time.monotonic() + timeout
-        missing = {self.slow.name, self.fast.name}
-        while missing:
-            watch = self._read()
-            self._check(watch)
-            missing -= {name for name, told in ((self.slow.name, watch.slow), (self.fast.name, watch.fast)) if told}
-            for part in (self.slow, self.fast):
-                if not part.alive:
-                    raise UserError(f"{part.name} ended with exit code {part.exitcode} before it was ready")
-            if time.monotonic() > deadline:
-                raise UserError(f"{', '.join(sorted(missing))} not ready within {timeout:g} s")
-            time.sleep(0.01)
 
     def instruct(self, text: str) -> None:
         """Ask for something (else): the robot holds until S2 has a thought about it."""
@@ -114,14 +110,15 @@ class Supervisor:
         events = [told for part in (self.slow, self.fast) if (told := self._revive(part))]
         if not self.commands.alive:
             events.append("the command process died: started again")
-            self.commands.start()
+            self.commands.start(self._how.ready)
         return replace(watch, events=tuple(events))
 
     def close(self) -> None:
-        """S1 and S2 end, the command process brings the robot to rest and ends. May be called twice."""
+        """S1 and S2 end, the command process brings the robot to rest and ends, and the robot. May be called twice."""
         for part in (self.fast, self.slow):
             part.close()
         self.commands.close()
+        self._robot.close()
 
     def __enter__(self) -> Supervisor:
         try:
@@ -133,6 +130,20 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _wait_for_models(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        missing = {self.slow.name, self.fast.name}
+        while missing:
+            watch = self._read()
+            self._check(watch)
+            missing -= {name for name, told in ((self.slow.name, watch.slow), (self.fast.name, watch.fast)) if told}
+            for part in (self.slow, self.fast):
+                if not part.alive:
+                    raise UserError(f"{part.name} ended with exit code {part.exitcode} before it was ready")
+            if time.monotonic() > deadline:
+                raise UserError(f"{', '.join(sorted(missing))} not ready within {timeout:g} s")
+            time.sleep(0.01)
 
     def _start(self, part: Part) -> None:
         part.start()
