@@ -51,6 +51,9 @@ def synchronous(run: RealTimeRun) -> tuple[Float[np.ndarray, " R"], float, float
 
     Returns when the robot received each command (s), and replans and thoughts per second.
     """
+    import torch
+
+    torch.set_num_threads(1)
     policy, log = loader(run.policy).make(), run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
     try:

@@ -111,12 +111,13 @@ class Wires:
         for end in (bell, ring):
             os.set_blocking(end.fileno(), False)
         return cls(
-            SenseMemory.of(spec),
-            slot_memory(SPAWN, _COMMAND.size + 8 * joints, COMMAND_PLACES),
-            slot_memory(SPAWN, 1 << 16),
-            *(slot_memory(SPAWN, _WORDS_BYTES) for _ in range(2)),
-            bell,
-            ring,
+            senses=SenseMemory.of(spec),
+            commands=slot_memory(SPAWN, _COMMAND.size + 8 * joints, COMMAND_PLACES),
+            snapshots=slot_memory(SPAWN, 1 << 16),
+            states=slot_memory(SPAWN, _WORDS_BYTES),
+            wishes=slot_memory(SPAWN, _WORDS_BYTES),
+            bell=bell,
+            ring=ring,
         )
 
 
