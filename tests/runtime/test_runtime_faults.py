@@ -44,7 +44,7 @@ class Run:
         watch = self.supervisor.watch()
         self.events += watch.events
         for report in watch.fast:
-            self.waits, self.refused = report.waits, report.refused
+            self.waits, self.refused = report.waits, report.refused or self.refused
         self.command = watch.command
 
     def until(self, true, what: str) -> None:

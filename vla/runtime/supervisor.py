@@ -148,7 +148,7 @@ class Supervisor:
     def _start(self, part: Part) -> None:
         part.start()
         # It loads a model before it gives a sign of life, which may take longer than it may hang later.
-        self._heard[part.name] = time.monotonic() + 60
+        self._heard[part.name] = time.monotonic() + self._how.ready
 
     def _revive(self, part: Part) -> str | None:
         hung = self._how.hung is not None and time.monotonic() - self._heard[part.name] > self._how.hung
