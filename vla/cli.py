@@ -22,6 +22,7 @@ BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
+    "runtime": "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
@@ -196,9 +197,17 @@ def _add_rollout(commands: Any) -> None:
     parser.add_argument("--instruction", metavar="TEXT", help="what to do (default: the scene's own instruction)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an mp4 of both cameras and S2's words")
     _add_delays(parser)
+    real = parser.add_argument_group("in wall-clock time", "S2, S1 and a 200 Hz command stream, each in its process.")
+    real.add_argument("--real-time", action="store_true", help="on a simulated robot that does not wait for anybody")
+    real.add_argument("--seconds", type=seconds, default=12.0, metavar="N", help="at most (default 12)")
+    real.add_argument(
+        "--out", type=Path, default=Path("outputs/realtime"), metavar="DIR", help="telemetry, default %(default)s"
+    )
 
 
 def _rollout(args: argparse.Namespace) -> None:
+    if args.real_time:
+        return _rollout_in_real_time(args)
     if args.video:
         assets.check_file_writable(args.video, "--video")
     assets.find("policy", args.policy)
@@ -213,6 +222,19 @@ def _rollout(args: argparse.Namespace) -> None:
         video=args.video,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
     )
+
+
+def _rollout_in_real_time(args: argparse.Namespace) -> None:
+    if args.video or args.s1_delay or args.s2_delay:
+        raise UserError("rollout: --video, --s1-delay and --s2-delay are for simulated time, not for --real-time")
+    from vla.evaluation.realtime import RealTimeRun
+    from vla.evaluation.realtime_rollout import realtime_rollout
+    from vla.robots.sim_wires import World
+    from vla.runtime.supervisor import RunSettings
+
+    how = RunSettings() if args.s2_period is None else RunSettings(s2_period=args.s2_period)
+    world = World(args.env, args.seed, instruction=args.instruction)
+    realtime_rollout(RealTimeRun(args.policy, world, args.seconds, args.out, how=how))
 
 
 def _add_describe(commands: Any) -> None:
@@ -306,6 +328,7 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
+    parser.add_argument("--seconds", type=seconds, default=30.0, metavar="N", help="runtime: of each (default 30)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
@@ -325,6 +348,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.serve import bench_serve
 
         document = bench_serve(args.policy)
+    elif args.what == "runtime":
+        from vla.bench.runtime import bench_runtime
+
+        document = bench_runtime(args.policy, args.env, args.seed, args.seconds, Path("outputs/runtime"))
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 

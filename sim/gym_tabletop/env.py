@@ -25,6 +25,8 @@ from gym_tabletop.tasks import SUITE, TASKS, PhysicsState, Skill, Task
 
 CAMERAS = ("front", "wrist")
 CONTROL_HZ = 20
+SERVO_HZ = 200
+"""How often a body that runs in real time is told where its joints should be."""
 MAX_EPISODE_STEPS = 240
 ACTION_MODES = ("ee_delta", "joint_position")
 DELTA_LIMIT = np.array([0.04] * 3 + [0.25] * 3)
@@ -140,10 +142,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if still and not played:
             pose_for_still(self, rng)
         mujoco.mj_forward(self.model, self.data)
-        self._steps, self._event = 0, None
+        self._steps, self._servo_calls, self._event = 0, 0, None
         self._joint_target = self.data.qpos[:7].copy()
         self._pose_target = self.kinematics.forward(self._joint_target)
-        self._gripper_target = float(self.data.ctrl[7] / arm.FINGER_TRAVEL)
         self._give(assignment)
         self._change_at = int(rng.integers(*CHANGE_STEPS)) if self._family == "changed" else None
         self._event = Event.sample(rng) if self.events and rng.random() < 0.5 else None
@@ -155,9 +156,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action has a value that is not finite: {action}")
         command = np.clip(np.asarray(action, np.float64), self._action_low, self._action_high)
-        if self._steps == self._change_at:
-            self._change_mind()
-        self._steps += 1
+        self._begin_step()
         before = self._joint_target
         if self.action_mode == "ee_delta":
             self._pose_target = integrate_delta(*self._pose_target, command[:6])
@@ -166,21 +165,30 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             wanted = command[:7]
         reach = arm.VELOCITY_LIMIT / CONTROL_HZ
         self._joint_target = before + np.clip(wanted - before, -reach, reach)
-        self._gripper_target = float(command[-1])
-        substeps = round(1 / (CONTROL_HZ * scene.TIMESTEP))
-        closing = self._gripper_target * arm.FINGER_TRAVEL - self.data.ctrl[7]
-        stride = float(np.clip(closing, -arm.FINGER_SPEED / CONTROL_HZ, arm.FINGER_SPEED / CONTROL_HZ))
-        fingers = float(self.data.ctrl[7])
-        pushed = self._begin_event()
-        for substep in range(1, substeps + 1):
-            self.data.ctrl[:7] = before + (self._joint_target - before) * substep / substeps
-            self.data.ctrl[7:9] = fingers + stride * substep / substeps
-            if pushed:
-                pushed()
-            mujoco.mj_step(self.model, self.data)
+        self._drive(before, float(command[-1]), CONTROL_HZ)
         mujoco.mj_forward(self.model, self.data)
         self._judge()
         return self._observation(), float(self._success), self._success, False, self._info()
+
+    def servo(self, joints: NDArray[np.float64], opening: float) -> bool:
+        """Drive for 1 / SERVO_HZ seconds: the joints to `joints` (7, rad), the fingers towards `opening` (1 = open).
+
+        For bodies that run in real time, instead of `step`, whose last part it is: deltas have been integrated and
+        joints been found by whoever calls. Everything that happens once per control period, it does in every tenth
+        call. Returns whether the task is done.
+        """
+        turn = self._servo_calls % (SERVO_HZ // CONTROL_HZ)
+        self._servo_calls += 1
+        if turn == 0:
+            self._begin_step()
+        before, self._joint_target = self._joint_target, np.array(joints, np.float64)
+        self._drive(before, float(np.clip(opening, 0, 1)), SERVO_HZ)
+        if turn == SERVO_HZ // CONTROL_HZ - 1:
+            mujoco.mj_forward(self.model, self.data)
+            self._judge()
+        else:
+            mujoco.mj_kinematics(self.model, self.data)
+        return self._success
 
     def render(self) -> NDArray[np.uint8]:
         """The front image (S, S, 3)."""
@@ -194,6 +202,13 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def agent_pos(self) -> NDArray[np.float32]:
+        """What the robot feels: the (17,) of the observation."""
+        rotation = self.data.site_xmat[self._tool].reshape(3, 3)
+        joints, position = self.data.qpos[:7], self.data.site_xpos[self._tool]
+        felt = np.concatenate([joints, position, rotation[:, 0], rotation[:, 1], [self.gripper_opening]])
+        return felt.astype(np.float32)
 
     # What is true of the scene: for labels, experts and success checks.
 
@@ -299,6 +314,24 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         scene.apply_layout(self.model, self.data, layout)
         mujoco.mj_forward(self.model, self.data)
 
+    def _begin_step(self) -> None:
+        if self._steps == self._change_at:
+            self._change_mind()
+        self._steps += 1
+        self._pushed = self._begin_event()
+
+    def _drive(self, before: NDArray[np.float64], opening: float, rate: float) -> None:
+        """In 1 / rate s the joint targets move evenly on from `before`, the fingers' at their speed to `opening`."""
+        substeps = round(1 / (rate * scene.TIMESTEP))
+        fingers = float(self.data.ctrl[7])
+        stride = np.clip(opening * arm.FINGER_TRAVEL - fingers, -arm.FINGER_SPEED / rate, arm.FINGER_SPEED / rate)
+        for substep in range(1, substeps + 1):
+            self.data.ctrl[:7] = before + (self._joint_target - before) * substep / substeps
+            self.data.ctrl[7:9] = fingers + stride * substep / substeps
+            if self._pushed:
+                self._pushed()
+            mujoco.mj_step(self.model, self.data)
+
     def _give(self, assignment: Assignment) -> None:
         self._assignment, self._family = assignment, assignment.task.name
         self._stage, self._held_steps, self._success = 0, 0, False
@@ -380,10 +413,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             pixels = {camera: self.image(camera) for camera in CAMERAS}
         else:
             pixels = {camera: np.zeros((size, size, 3), np.uint8) for camera in CAMERAS}
-        rotation = self.data.site_xmat[self._tool].reshape(3, 3)
-        joints, position = self.data.qpos[:7], self.data.site_xpos[self._tool]
-        agent_pos = np.concatenate([joints, position, rotation[:, 0], rotation[:, 1], [self.gripper_opening]])
-        return {"pixels": pixels, "agent_pos": agent_pos.astype(np.float32)}
+        return {"pixels": pixels, "agent_pos": self.agent_pos()}
 
     def _info(self) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.processes import Maker
 from vla.runtime.command_loop import Settings
 from vla.runtime.command_process import CommandProcess
 from vla.spec import ActionSpec, Field, RobotSpec
@@ -29,7 +30,7 @@ class JointRobot:
     def measure(self) -> tuple[np.ndarray, float | None]:
         return self._joints.copy(), None
 
-    def command(self, action: np.ndarray) -> None:
+    def command(self, action: np.ndarray, joints: np.ndarray) -> None:
         os.write(self._log, np.concatenate([[time.monotonic()], action]).tobytes())
         self._joints += self._share * (action - self._joints)
 
@@ -63,7 +64,7 @@ if __name__ == "__main__":  # a parent that will not live to close its command p
     from vla import assets
 
     robot = joint_spec(RobotSpec.load(assets.find("robot", "tabletop")))
-    stream = CommandProcess(robot, "joint_robot:JointRobot", {"log": sys.argv[1]}, POLITE)
+    stream = CommandProcess(robot, Maker("joint_robot:JointRobot", {"log": sys.argv[1]}), POLITE)
     stream.start(timeout=600)
     print(stream.pid, flush=True)
     while True:

@@ -16,7 +16,8 @@ from joint_robot import HOME, POLITE, joint_spec, long_chunk, read_log
 
 from vla import assets
 from vla.errors import UserError
-from vla.runtime.command_loop import Settings, real_time
+from vla.processes import Maker, real_time
+from vla.runtime.command_loop import Settings
 from vla.runtime.command_process import CommandProcess
 from vla.spec import RobotSpec
 
@@ -26,7 +27,7 @@ PATIENCE = 600.0
 
 
 def make(log: Path, settings: Settings = POLITE) -> CommandProcess:
-    return CommandProcess(SPEC, "joint_robot:JointRobot", {"log": str(log)}, settings)
+    return CommandProcess(SPEC, Maker("joint_robot:JointRobot", {"log": str(log)}), settings)
 
 
 def until(true, what: str) -> None:
@@ -126,7 +127,7 @@ def test_a_signal_stops_the_robot_smoothly_and_ends_the_process(tmp_path, number
 
 
 def test_a_robot_that_cannot_be_made_is_told_to_the_parent():
-    stream = CommandProcess(SPEC, "joint_robot:broken", {}, POLITE)
+    stream = CommandProcess(SPEC, Maker("joint_robot:broken"), POLITE)
     with pytest.raises(UserError, match="the command process failed: OSError: no such arm"):
         stream.start(PATIENCE)
     stream.close(PATIENCE)
@@ -139,7 +140,7 @@ def test_real_time_scheduling_that_is_not_permitted_is_told_and_not_fatal(monkey
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
-    assert real_time(Settings(core=0)) == (
+    assert real_time(50, 0) == (
         "no SCHED_FIFO (Operation not permitted), not pinned to core 0 (Operation not permitted)"
     )
 
@@ -148,7 +149,7 @@ def test_real_time_scheduling_is_asked_for_by_default(monkeypatch):
     asked = []
     monkeypatch.setattr(os, "sched_setscheduler", lambda *what: asked.append(what[1]))
     monkeypatch.setattr(os, "sched_setaffinity", lambda *what: asked.append(what[1]))
-    assert real_time(Settings()) == f"SCHED_FIFO 50, core {max(os.sched_getaffinity(0))}"
+    assert real_time(Settings().priority, Settings().core) == f"SCHED_FIFO 50, core {max(os.sched_getaffinity(0))}"
     assert asked == [os.SCHED_FIFO, {max(os.sched_getaffinity(0))}]
 
 

@@ -67,3 +67,11 @@ def test_dropped_chunks_do_not_come_back():
     stitch.commit(Chunk(1, 3, rows(100, 8)))
     stitch.drop()
     assert [stitch.next(step).item() for step in range(1, 5)] == [-1, -1, -1, -1]
+
+
+def test_a_control_period_across_two_rows_gets_its_share_of_each():
+    stitch = stitcher()
+    stitch.commit(Chunk(capture=10.25, effective=10.25, actions=rows(1, 4)))
+    assert stitch.prefix(10.75, 4).tolist() == [[1.5], [2.5], [3.5], [-3.5]]
+    assert stitch.prefix(11.25, 2).tolist() == [[2], [3]]
+    assert stitch.next(10.75).item() == 1.5

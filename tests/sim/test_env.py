@@ -218,3 +218,20 @@ def test_the_timestep_is_at_most_four_milliseconds(make):
     model: mujoco.MjModel = make(render=False).unwrapped.model
     assert model.opt.timestep <= 0.004
     assert instructions.SPLITS[0] == "all"
+
+
+def test_driving_by_servo_is_stepping_in_ten_parts(make):
+    stepped, served = (make(action_mode="joint_position", render=False) for _ in range(2))
+    for env in (stepped, served):
+        env.reset(seed=5)
+    joints = stepped.unwrapped.data.qpos[:7].copy()
+    for k in range(30):
+        goal = joints + 0.02 * np.sin(np.arange(7) + 0.2 * k)
+        opening = float(k < 10)
+        before = served.unwrapped.data.ctrl[:7].copy()
+        stepped.step(np.append(goal, opening))
+        goal = np.append(goal, 0).astype(np.float32)[:7].astype(np.float64)
+        for part in range(1, 11):
+            served.unwrapped.servo(before + (goal - before) * part / 10, opening)
+    np.testing.assert_allclose(served.unwrapped.data.qpos, stepped.unwrapped.data.qpos, atol=1e-5)
+    assert np.abs(stepped.unwrapped.data.qpos[:7] - joints).max() > 0.01

@@ -180,6 +180,25 @@ class GymRobot:
             raise UserError(f"instruction {text!r} cannot be judged in this scene; try for example: {listed}") from None
         self.success = self.finished = False
 
+    # What a body that runs in real time needs, instead of `command` and `observe`.
+
+    def servo(self, joints: NDArray[np.float64], gripper: float) -> NDArray[np.float32]:
+        """Drive to `joints` (N,) in rad and `gripper` (1 = open) for a 200th of a second; returns the state (S,).
+
+        Raises UserError if the environment cannot be driven by joints in such small steps.
+        """
+        env = self._connected().unwrapped
+        if not hasattr(env, "servo"):
+            raise UserError(f"environment {self._environment.id} cannot run in real time: it has no servos at 200 Hz")
+        self.success = self.finished = bool(env.servo(joints, gripper))
+        return env.agent_pos()
+
+    def images_at(self, snapshot: NDArray[np.float64]) -> Mapping[str, NDArray[np.uint8]]:
+        """What every camera sees at a snapshot that another process took of an episode of the same seed."""
+        env = self._connected().unwrapped
+        _put_snapshot(env, snapshot)
+        return {name: env.image(name) for name in self.spec.camera_names}
+
     def snapshot(self) -> NDArray[np.float64] | None:
         """The physics state, from which `picture` can show this moment later; None if that cannot be had."""
         if not self._environment.twin_size:
@@ -198,7 +217,6 @@ class GymRobot:
         in, so that what the policy sees stays untouched.
         """
         import cv2
-        import mujoco
 
         size = self._environment.twin_size
         if self._twin is None:
@@ -207,8 +225,7 @@ class GymRobot:
         if self._twin_seed != self._seed:
             twin.reset(seed=self._seed)
             self._twin_seed = self._seed
-        mujoco.mj_setState(twin.model, twin.data, snapshot, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        mujoco.mj_forward(twin.model, twin.data)
+        _put_snapshot(twin, snapshot)
         small = cv2.resize(twin.image(camera), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8)
 
@@ -235,6 +252,13 @@ class GymRobot:
     def _translate(self, raw: Mapping[str, Any]) -> Observation:
         images = {name: raw["pixels"][name] for name in self.spec.camera_names}
         return Observation(images, np.asarray(raw["agent_pos"], np.float32), self._steps / self.spec.rate_hz)
+
+
+def _put_snapshot(env: Any, snapshot: NDArray[np.float64]) -> None:
+    import mujoco
+
+    mujoco.mj_setState(env.model, env.data, snapshot, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    mujoco.mj_forward(env.model, env.data)
 
 
 def check_rendering() -> None:

@@ -5,9 +5,6 @@ However it is told (by its parent, by a signal, by the parent's death) it brings
 
 from __future__ import annotations
 
-import importlib
-import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.errors import UserError
+from vla.processes import Ending, Maker, real_time, sleep_until
 from vla.runtime.command_state import CommandState, Phase, Wishes, unpack_chunk
 from vla.runtime.command_stream import CommandStream, Waypoint
 from vla.runtime.safety_gate import Passed, SafetyGate
-from vla.runtime.shared_slot import Slot
+from vla.shared_slot import Slot
 from vla.spec import RobotSpec
 
 _LONGEST_STOP = 20.0
@@ -34,7 +32,13 @@ class Servos(Protocol):
         """The joints (N,) in rad, and the gripper in the action's unit if there is one."""
         ...
 
-    def command(self, action: Float[np.ndarray, " A"]) -> None: ...
+    def command(self, action: Float[np.ndarray, " A"], joints: Float[np.ndarray, " N"]) -> None:
+        """action: (A,) as the spec has it. joints: (N,) rad, where the gate's kinematics say that this leads.
+
+        A body that takes joint positions uses `joints`, in every action mode: a redundant arm can be at one tool pose
+        in many ways, and these joints are the ones whose limits were checked.
+        """
+        ...
 
     def close(self) -> None: ...
 
@@ -50,26 +54,25 @@ class Settings:
 
 def run(
     spec: Mapping[str, Any],
-    robot: str,
-    arguments: Mapping[str, Any],
+    robot: Maker,
     settings: Mapping[str, Any],
     memories: tuple[Any, Any, Any],
     parent: int,
 ) -> None:
-    """The process's main function; plain values in. robot: "module:function", called with the spec and `arguments`."""
-    ending: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: ending.append(number))
+    """The process's main function; plain values in. robot: called with the spec, gives the `Servos`."""
+    ending = Ending(parent, interrupt=True)
     chunks, wishes, states = (Slot(memory) for memory in memories)
     servos: Servos | None = None
     try:
         how = Settings(**settings)
         parsed = RobotSpec.from_dict(dict(spec))
         gate = SafetyGate(parsed, rate_hz=how.rate_hz)
-        servos = _make(robot)(parsed, **arguments)
+        servos = robot.make(parsed)
+        assert servos is not None
         gate.reset(*servos.measure())
-        loop = CommandLoop(gate, servos, how, chunks, wishes, states, real_time(how))
-        loop.run(lambda: bool(ending) or os.getppid() != parent)
+        scheduling = real_time(how.priority, how.core)
+        loop = CommandLoop(gate, servos, how, chunks, wishes, states, scheduling)
+        loop.run(lambda: bool(ending))
     except Exception as error:
         states.put(CommandState(phase="failed", error=f"{type(error).__name__}: {error}"[:2000]).pack())
         if not isinstance(error, UserError):
@@ -98,12 +101,12 @@ class CommandLoop:
         self._refused = ""
 
     def run(self, ended: Callable[[], bool]) -> None:
-        """Until `ended()` or the parent's wish, and then until the robot is at rest."""
+        """Until `ended()`, and then until the robot is at rest."""
         deadline = time.monotonic()
         left = int(_LONGEST_STOP / self._period)
         passed = None
         while left > 0:
-            ending = self._wished.quit or ended()
+            ending = ended()
             if ending and passed is not None and passed.held and self._gate.at_rest:
                 break
             left -= ending
@@ -122,7 +125,7 @@ class CommandLoop:
         else:
             action = self._stream.sample(now, Waypoint.of_gate(self._gate, now))
         passed = self._gate.step(action, now, now, measured)
-        self._servos.command(passed.applied)
+        self._servos.command(passed.applied, passed.joints)
         self._ticks += 1
         self._tell("running", now, passed, measured)
         return passed
@@ -133,13 +136,15 @@ class CommandLoop:
             before, self._wished = self._wished, Wishes.unpack(message)
             if self._wished.stops > before.stops:
                 self._gate.stop(self._wished.reason)
-            if self._wished.drops > before.drops:
-                self._stream.drop()
             if self._wished.resets > before.resets:
                 self._reset(measured, gripper)
         message = self._chunks.take()
         if message is not None and self._gate.stopped is None:
-            self._stream.submit(unpack_chunk(message))
+            chunk = unpack_chunk(message)
+            if len(chunk.actions):
+                self._stream.submit(chunk)
+            else:
+                self._stream.drop()
 
     def _reset(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
         self._refused = ""
@@ -152,10 +157,9 @@ class CommandLoop:
 
     def _wait(self, deadline: float) -> float:
         """Sleep until the deadline. After a late one the grid starts anew: samples are never sent in a burst."""
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(left)
-        self._late = max(self._late, -left)
-        if -left > self._period / 2:
+        late = sleep_until(deadline)
+        self._late = max(self._late, late)
+        if late > self._period / 2:
             self._missed += 1
             return time.monotonic()
         return deadline
@@ -182,30 +186,3 @@ class CommandLoop:
             error=self._refused,
         )
         self._states.put(state.pack())
-
-
-def real_time(how: Settings) -> str:
-    """Ask for SCHED_FIFO and one core; what came of it, in words. Neither is needed to run."""
-    told = []
-    if how.priority:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(how.priority))
-            told.append(f"SCHED_FIFO {how.priority}")
-        except OSError as error:
-            told.append(f"no SCHED_FIFO ({error.strerror})")
-    if how.core is not None:
-        core = max(os.sched_getaffinity(0)) if how.core < 0 else how.core
-        try:
-            os.sched_setaffinity(0, {core})
-            told.append(f"core {core}")
-        except OSError as error:
-            told.append(f"not pinned to core {core} ({error.strerror})")
-    return ", ".join(told) or "as the system schedules it"
-
-
-def _make(robot: str) -> Callable[..., Servos]:
-    module, _, name = robot.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"robot {robot!r} cannot be made: {error}; give it as module:function") from None

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.runtime.command_stream import TimedChunk
+from vla.shared_slot import JsonMessage
 
 Phase = Literal["starting", "running", "ended", "failed"]
 
@@ -20,21 +21,12 @@ _STATE = struct.Struct("<QddQII")
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the parent wants besides motion. resets, stops, drops: how often it has asked; reason: of the last stop."""
+class Wishes(JsonMessage):
+    """What the parent wants besides motion. resets, stops: how often it has asked; reason: of the last stop."""
 
     resets: int = 0
     stops: int = 0
     reason: str = ""
-    drops: int = 0
-    quit: bool = False
-
-    def pack(self) -> bytes:
-        return json.dumps(vars(self)).encode()
-
-    @classmethod
-    def unpack(cls, message: bytes) -> Wishes:
-        return cls(**json.loads(message))
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,7 @@ class CommandState:
 
 
 def pack_chunk(chunk: TimedChunk) -> bytes:
+    """A chunk without rows says: forget what was sent before."""
     rows, columns = chunk.actions.shape
     return _CHUNK.pack(chunk.start, rows, columns) + np.ascontiguousarray(chunk.actions, "<f8").tobytes()
 

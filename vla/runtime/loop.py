@@ -6,45 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from vla.errors import UserError
 from vla.robots.base import Observation, Robot
-from vla.runtime.clock import EPSILON, SimClock
+from vla.runtime.clock import SimClock
 from vla.runtime.mailbox import Mailbox
-from vla.runtime.s2_worker import Images, SlowWorker, Thinker
-from vla.runtime.stitcher import Action, Chunk, Stitcher
+from vla.runtime.pilot import Pilot, Policy, rest_action
+from vla.runtime.s2_worker import Images, SlowWorker
+from vla.runtime.stitcher import Action
 from vla.runtime.telemetry import StepView, Trace
-from vla.spec import RobotSpec
 
 if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
     from vla.s2.thought import Thought
-
-
-class Policy(Thinker, Protocol):
-    """What the loop drives: `vla.tandem.TandemPolicy`, or anything else that thinks and acts."""
-
-    @property
-    def spec(self) -> RobotSpec: ...
-
-    @property
-    def config(self) -> Any:
-        """Has `replan_steps`: control steps between two chunks."""
-        ...
-
-    def act(
-        self,
-        images: Images,
-        state: NDArray[np.float32],
-        thought: Thought | None,
-        now: float,
-        prefix: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """A chunk (H, A) in robot units, row 0 for the control step of this observation; prefix (P, A) is committed."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -113,7 +87,11 @@ class ControlLoop:
         self.trace = Trace()
         self.clock = SimClock(robot.spec.rate_hz)
         self._mailbox = Mailbox()
-        self._stitcher = Stitcher(robot.spec.hold_action, rest_action(robot.spec, robot.observe().state))
+        rest = rest_action(robot.spec, robot.observe().state)
+        self._pilot = Pilot(
+            policy, robot.spec, rest, self.trace, self.timing.s2_warn, self.timing.s2_stop, use_thoughts
+        )
+        self._stitcher = self._pilot.stitcher
         self._worker = SlowWorker(
             policy, self._mailbox, self.trace, self.timing.s2_delay, self.timing.period, words_every
         )
@@ -151,30 +129,26 @@ class ControlLoop:
         if thought is not None and thought.text is not None:
             self._words = thought.text
         age = None if thought is None else thought.age(now)
-        waiting = self._use_thoughts and age is None
-        stale = age is not None and self.timing.s2_stop is not None and age > self.timing.s2_stop + EPSILON
-        if waiting or stale:
+        waits = self._pilot.waits(age)
+        if waits is not None:
             self._stitcher.drop()
             self._replan_at = step + 1
-            self.trace.holds += waiting
-            self.trace.stale += stale
+            self.trace.holds += waits == "no thought"
+            self.trace.stale += waits == "old thought"
             return Decision(self._stitcher.hold(), thought, age, held=True)
         if due:
-            self._replan(step, now, observation, thought, age)
+            self._replan(step, now, observation, thought)
         return Decision(self._stitcher.next(step), thought, age, held=False)
 
-    def _replan(
-        self, step: int, now: float, observation: Observation, thought: Thought | None, age: float | None
-    ) -> None:
+    def _replan(self, step: int, now: float, observation: Observation, thought: Thought | None) -> None:
         delay = self.timing.s1_delay
-        actions = self._act(observation, thought, now, self._stitcher.prefix(step, delay))
-        if age is not None:
-            self.trace.warnings += age > self.timing.s2_warn + EPSILON
-        if delay >= len(actions):
-            raise UserError(f"--s1-delay is {delay} steps, but this policy's chunks are {len(actions)} long: give less")
-        self._stitcher.commit(Chunk(capture=step, effective=step + delay, actions=actions))
+        chunk = self._pilot.plan(step, now, observation, thought, delay)
+        rows = len(chunk.actions)
+        if delay >= rows:
+            raise UserError(f"--s1-delay is {delay} steps, but this policy's chunks are {rows} long: give less")
+        self._stitcher.commit(chunk)
         # S1 computes one chunk at a time: a slow one puts the next replan off.
-        self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
+        self._replan_at = step + max(self._pilot.replan_steps, delay)
 
     def _think(self, now: float, images: Images) -> Thought:
         """A thought of this moment, at once: for loops that wait for S2."""
@@ -182,14 +156,6 @@ class ControlLoop:
         thought = self._policy.think(images, self._instruction, now, self._instruction_id)
         self.trace.s2_ms.append(1e3 * (time.perf_counter() - begin))
         return thought
-
-    def _act(self, observation: Observation, thought: Thought | None, now: float, prefix: NDArray[np.float32]) -> Any:
-        begin = time.perf_counter()
-        actions = self._policy.act(observation.images, observation.state, thought, now, prefix)
-        self.trace.s1_ms.append(1e3 * (time.perf_counter() - begin))
-        if thought is not None:
-            self.trace.s2_age_s.append(thought.age(now))
-        return actions
 
     def run(self, instruction: str | Callable[[], str], max_steps: int, finished: Callable[[], bool]) -> Trace:
         """Follow an instruction, which may change if it is asked for, until `finished()` or for `max_steps` periods."""
@@ -201,12 +167,3 @@ class ControlLoop:
                 self.instruct(wanted)
             self.step()
         return self.trace
-
-
-def rest_action(spec: RobotSpec, state: NDArray[np.float32]) -> Action:
-    """The action (A,) that asks for what is already so: measured joints and gripper, no delta."""
-    action = np.zeros(spec.action_size, np.float32)
-    for name, place in spec.action_slices.items():
-        if name in spec.state_slices and not (spec.action.is_relative and name != "gripper"):
-            action[place] = state[spec.state_slices[name]]
-    return action

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vla.actions.limits import JointLimiter
 from vla.runtime.kinematics import Joints
-from vla.runtime.limits import JointLimiter
 from vla.runtime.tool_guard import ToolGuard
 
 _PART = 0.98

@@ -34,6 +34,22 @@ class _Flight:
     arrives: float
 
 
+class Looks:
+    """When an S2 that is free looks: `period` seconds after it last did, and at once if the instruction is new."""
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._due = 0.0
+        self._last_id: int | None = None
+
+    def due(self, now: float, instruction_id: int) -> bool:
+        return reached(now, self._due) or instruction_id != self._last_id
+
+    def note(self, now: float, instruction_id: int) -> None:
+        """It looks now."""
+        self._due, self._last_id = now + self._period, instruction_id
+
+
 class SlowWorker:
     """Runs S2 whenever it is free and due.
 
@@ -54,14 +70,13 @@ class SlowWorker:
         self._period = period
         self._words_every = words_every
         self._flight: _Flight | None = None
-        self._due = 0.0
-        self._last_id: int | None = None
+        self._looks = Looks(max(period, delay))
         self._spoke: tuple[int, float] | None = None
 
     def advance(self, now: float, images: Images, instruction: str, instruction_id: int, wanted: bool) -> None:
         """Deliver what has arrived by `now`, then look at `images` (captured now) if due. wanted: S1 replans now."""
         self._deliver(now)
-        if self._flight is not None or not (reached(now, self._due) or instruction_id != self._last_id):
+        if self._flight is not None or not self._looks.due(now, instruction_id):
             return
         if not self._delay and not self._period and not wanted:
             return
@@ -75,8 +90,7 @@ class SlowWorker:
             self._spoke = (instruction_id, now)
             self._trace.words.append(Words(now, text))
         self._flight = _Flight(thought, now + self._delay)
-        self._due = now + max(self._period, self._delay)
-        self._last_id = instruction_id
+        self._looks.note(now, instruction_id)
         self._deliver(now)
 
     def _deliver(self, now: float) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vla.actions.limits import JointLimiter, Motion
 from vla.actions.poses import Matrix, Position
 from vla.runtime.kinematics import ArmKinematics, Joints
-from vla.runtime.limits import JointLimiter, Motion
 from vla.runtime.tool_guard import ToolGuard
 
 _SHARES = np.linspace(0.0, 1.0, 17)[:, None]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from vla.actions.limits import JointLimiter, Motion
 from vla.actions.poses import Matrix, Position, delta_between, integrate_delta
 from vla.actions.rotations import matrix_to_axis_angle
 from vla.errors import UserError
 from vla.runtime.commands import Action, ActionLayout, Command
 from vla.runtime.kinematics import ArmKinematics, Joints
-from vla.runtime.limits import JointLimiter, Motion
 from vla.runtime.pacing import Pacer
 from vla.runtime.safe_motion import SafeMotion
 from vla.runtime.tool_guard import ToolGuard

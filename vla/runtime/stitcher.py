@@ -1,29 +1,46 @@
 """Joins S1's chunks into one stream of actions, one per control step."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.runtime.clock import EPSILON
+
 Action = NDArray[np.float32]
+
+_SAME = 1e-6
+"""Fractions of a control period that make no difference."""
 
 
 @dataclass(frozen=True)
 class Chunk:
     """actions: (H, A) robot units; row i is meant for control step `capture + i`.
 
-    capture: control step of the observation the chunk was computed from.
+    capture: control step of the observation the chunk was computed from; on a wall clock a fraction, since cameras keep
+    their own time.
     effective: first step at which it may drive the robot, `capture + delay`.
     """
 
-    capture: int
-    effective: int
+    capture: float
+    effective: float
     actions: NDArray[np.float32]
 
-    def at(self, step: int) -> Action | None:
+    def at(self, step: float) -> Action | None:
+        """The action of the control period that begins at `step`, which may lie across two rows; None beyond them.
+
+        Robots go evenly from row to row: half-way between two, a delta is half of each, and a pose half-way.
+        """
         index = step - self.capture
-        return self.actions[index] if 0 <= index < len(self.actions) else None
+        row = math.floor(index + EPSILON)
+        share = max(index - row, 0.0)
+        if share < _SAME:
+            return self.actions[row] if 0 <= row < len(self.actions) else None
+        if not 0 <= row < len(self.actions) - 1:
+            return None
+        return (1 - share) * self.actions[row] + share * self.actions[row + 1]
 
 
 class Stitcher:
@@ -51,18 +68,20 @@ class Stitcher:
         """Forget every chunk: what comes next is a hold, until a new one is effective."""
         self._active = self._pending = None
 
-    def prefix(self, step: int, length: int) -> NDArray[np.float32]:
+    def prefix(self, step: float, length: int) -> NDArray[np.float32]:
         """The actions (length, A) that will be sent from `step` on, before a chunk captured now can take over."""
         self._activate(step)
         rows: list[Action] = []
         last = self._last
-        for ahead in range(step, step + length):
-            action = self._active.at(ahead) if self._active else None
+        for ahead in range(length):
+            pending = self._pending if self._pending and step + ahead >= self._pending.effective else None
+            chunk = pending or self._active
+            action = chunk.at(step + ahead) if chunk else None
             last = self._hold(last) if action is None else action
             rows.append(last)
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, len(last)), np.float32)
 
-    def next(self, step: int) -> Action:
+    def next(self, step: float) -> Action:
         """The action for this control step. A chunk that has run out counts as a starvation and holds."""
         self._activate(step)
         action = self._active.at(step) if self._active else None
@@ -77,6 +96,6 @@ class Stitcher:
         self._last = self._hold(self._last)
         return self._last
 
-    def _activate(self, step: int) -> None:
+    def _activate(self, step: float) -> None:
         if self._pending is not None and step >= self._pending.effective:
             self._active, self._pending = self._pending, None

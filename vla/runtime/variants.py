@@ -106,10 +106,10 @@ class SynchronousLoop(ControlLoop):
             rate, timing = self._robot.spec.rate_hz, self.timing
             wait = math.ceil(timing.s2_delay * rate - EPSILON) + timing.s1_delay
             nothing = np.zeros((0, self._robot.spec.action_size), np.float32)
-            actions = self._act(observation, self._thought, now, nothing)
+            actions = self._pilot.act(observation, self._thought, now, nothing)
             self._stitcher.drop()
             self._stitcher.commit(Chunk(capture=step + wait, effective=step + wait, actions=actions))
-            self._replan_at = step + wait + min(len(actions), max(int(self._policy.config.replan_steps), 2 * wait))
+            self._replan_at = step + wait + min(len(actions), max(self._pilot.replan_steps, 2 * wait))
             self._acts_from = step + wait
         held = step < self._acts_from
         self.trace.holds += held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla.runtime.limits import JointLimiter, Motion
+from vla.actions.limits import JointLimiter, Motion
 from vla.spec import Box, Limits
 
 DT = 0.005

@@ -4,7 +4,7 @@ import multiprocessing
 
 import pytest
 
-from vla.runtime.shared_slot import Slot, slot_memory
+from vla.shared_slot import Slot, slot_memory
 
 
 @pytest.fixture
@@ -47,3 +47,23 @@ def test_a_message_cut_off_anywhere_is_never_read(memory, place):
 def test_a_message_too_long_is_refused(memory):
     with pytest.raises(ValueError, match="65 bytes does not fit into 64"):
         Slot(memory).put(b"x" * 65)
+
+
+def test_a_slot_of_many_places_gives_all_that_is_new_in_order_and_lets_one_look_back():
+    memory = slot_memory(multiprocessing.get_context("spawn"), 64, places=4)
+    writer, reader = Slot(memory, 4), Slot(memory, 4)
+    for i in range(3):
+        writer.put(b"%d" % i)
+    assert reader.take_all() == [b"0", b"1", b"2"] and reader.take_all() == []
+    for i in range(3, 9):
+        writer.put(b"%d" % i)
+    assert reader.take_all() == [b"5", b"6", b"7", b"8"], "the newest, as many as there are places"
+    assert reader.held() == [b"5", b"6", b"7", b"8"] and reader.take() is None
+
+
+def test_a_writer_that_is_started_again_goes_on_where_the_first_one_was(memory):
+    reader = Slot(memory)
+    Slot(memory).put(b"one")
+    assert reader.take() == b"one"
+    Slot(memory).put(b"two")
+    assert reader.take() == b"two"

@@ -1,0 +1,37 @@
+"""A policy that sways the tool from side to side, thinks nothing, and does wrong when a file tells it to."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from vla import assets
+from vla.spec import RobotSpec
+
+
+class SwayingPolicy:
+    """mood: a file that may say "nan" or "jump"."""
+
+    spec = RobotSpec.load(assets.find("robot", "tabletop"))
+    config = SimpleNamespace(replan_steps=4)
+
+    def __init__(self, mood: str) -> None:
+        self._mood = Path(mood)
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        return SimpleNamespace(
+            latents=np.zeros((2, 3), np.float32), stamp=stamp, instruction_id=instruction_id, text=None
+        )
+
+    def act(self, images, state, thought, now, prefix):
+        times = now + np.arange(40) / self.spec.rate_hz
+        chunk = np.zeros((40, 7), np.float32)
+        # Towards the middle as well, so that chunks that are lost do not add up to a way out of the workspace.
+        chunk[:, 1] = 0.004 * np.cos(2 * times) - 0.01 * state[self.spec.state_slices["ee_position"]][1]
+        chunk[:, 6] = 1
+        mood = self._mood.read_text()
+        if mood == "nan":
+            chunk[3, 2] = np.nan
+        elif mood == "jump":
+            chunk[1:, 0] = 0.3
+        return chunk

@@ -1,0 +1,129 @@
+"""Processes of ours: how they begin, how they are told to end, and how they ask for real time."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import operator
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vla.errors import UserError
+
+SPAWN = multiprocessing.get_context("spawn")
+"""Forking a process that has threads (torch has, and so has OpenGL) copies locks that nobody will release."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How another process makes an object: "module:function" or "module:Class.method", and plain arguments."""
+
+    path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, *given: Any) -> Any:
+        """Call it. UserError if there is no such thing."""
+        module, _, name = self.path.partition(":")
+        try:
+            found = operator.attrgetter(name)(importlib.import_module(module))
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise UserError(f"{self.path!r} cannot be made: {error}; give it as module:function") from None
+        return found(*given, **self.arguments)
+
+
+class Part:
+    """One process of a running system, which may be started again after it ended.
+
+    main: called in the process with `arguments` (plain values and shared memory). It must end when `Ending` says so.
+    """
+
+    def __init__(self, name: str, main: Callable[..., None], *arguments: Any) -> None:
+        self.name = name
+        self._main, self._arguments = main, arguments
+        self._process: Any = None
+
+    def start(self) -> None:
+        self._process = SPAWN.Process(
+            target=self._main, args=(*self._arguments, os.getpid()), name=f"vla-{self.name}", daemon=True
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+    @property
+    def exitcode(self) -> int | None:
+        return None if self._process is None else self._process.exitcode
+
+    def kill(self) -> None:
+        if self.alive:
+            self._process.kill()
+            self._process.join()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """SIGTERM, and after `timeout` (s) SIGKILL; returns when the process is gone. May be called twice."""
+        if self.alive:
+            self._process.terminate()
+            self._process.join(timeout)
+            self.kill()
+
+
+class Ending:
+    """True once the process is told to end: by SIGTERM or by the death of its parent. Ctrl-C is the parent's to handle.
+
+    interrupt: end at Ctrl-C too.
+    """
+
+    def __init__(self, parent: int, interrupt: bool = False) -> None:
+        self._parent = parent
+        self._told = False
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note if interrupt else signal.SIG_IGN)
+
+    def __bool__(self) -> bool:
+        return self._told or self.orphaned
+
+    @property
+    def orphaned(self) -> bool:
+        return os.getppid() != self._parent
+
+    def _note(self, *_: object) -> None:
+        self._told = True
+
+
+def sleep_until(moment: float) -> float:
+    """Sleep until `moment` on `time.monotonic`; returns how late it became (s)."""
+    while (left := moment - time.monotonic()) > 0:
+        time.sleep(left)
+    return -left
+
+
+def real_time(priority: int, core: int | None) -> str:
+    """Ask for SCHED_FIFO at `priority` (0: do not) and one core (-1: the last; None: any); what came of it, in words.
+
+    Neither is needed to run.
+    """
+    told = []
+    if priority:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            told.append(f"SCHED_FIFO {priority}")
+        except OSError as error:
+            told.append(f"no SCHED_FIFO ({error.strerror})")
+    if core is not None:
+        core = max(os.sched_getaffinity(0)) if core < 0 else core
+        try:
+            os.sched_setaffinity(0, {core})
+            told.append(f"core {core}")
+        except OSError as error:
+            told.append(f"not pinned to core {core} ({error.strerror})")
+    return ", ".join(told) or "as the system schedules it"
