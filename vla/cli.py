@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.errors import UserError
+from vla.robots.dds_commands import add_dds_options, add_sim_options, run_sim, use_dds_options
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 BENCHES = {
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_demo(commands)
     _add_serve(commands)
+    _add_sim(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -196,9 +198,16 @@ def _add_rollout(commands: Any) -> None:
     parser.add_argument("--instruction", metavar="TEXT", help="what to do (default: the scene's own instruction)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an mp4 of both cameras and S2's words")
     _add_delays(parser)
+    robot = parser.add_argument_group("a robot instead of an environment")
+    robot.add_argument("--robot", choices=["dds"], help="dds: a ROS 2 robot, without ROS")
+    robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
+    robot.add_argument("--seconds", type=seconds, metavar="S", help="stop after this long (default: when a scene ends)")
+    add_dds_options(robot)
 
 
 def _rollout(args: argparse.Namespace) -> None:
+    if args.robot:
+        return _rollout_dds(args)
     if args.video:
         assets.check_file_writable(args.video, "--video")
     assets.find("policy", args.policy)
@@ -213,6 +222,25 @@ def _rollout(args: argparse.Namespace) -> None:
         video=args.video,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
     )
+
+
+def _rollout_dds(args: argparse.Namespace) -> None:
+    if not args.spec:
+        raise UserError("rollout: --robot dds needs --spec, which says the robot's topics")
+    if args.video:
+        raise UserError("rollout: --video films environments, not robots")
+    assets.find("robot", args.spec)
+    assets.find("policy", args.policy)
+    use_dds_options(args)
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.runtime.loop import Timing
+
+    timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
+    dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+
+
+def _add_sim(commands: Any) -> None:
+    add_sim_options(_command(commands, "sim", run_sim, "offer a simulated robot to others"))
 
 
 def _add_describe(commands: Any) -> None:
@@ -282,6 +310,7 @@ def _spec_check(args: argparse.Namespace) -> None:
     from vla.spec import RobotSpec
 
     spec = RobotSpec.load(assets.find("robot", args.spec))
+    spec.check_ros()
     cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in spec.cameras) or "none"
     print(f"{spec.name}: cameras {cameras}; state {spec.state_size}; action {spec.action_size} ({spec.action.mode})")
     limits = "given" if spec.limits else "not given"
@@ -292,7 +321,7 @@ def _spec_diff(args: argparse.Namespace) -> int:
     from vla.spec import RobotSpec
 
     mine, theirs = (RobotSpec.load(assets.find("robot", name)) for name in (args.a, args.b))
-    lines = mine.diff(theirs, args.b)
+    lines = mine.diff(theirs, args.b, ros=True)
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0
 
