@@ -42,10 +42,10 @@ class MessageTypes:
             raise UserError(f"message type {name} is unknown")
         return [(field, definition) for field, definition in self.store.fielddefs[name][1]]
 
-    def new(self, name: str, **values: Any) -> Any:
-        """A message of type `name`; fields not given are zero, empty or false."""
-        made = {field: self._zero(definition) for field, definition in self.fields(name)}
-        return self.store.types[name](**{**made, **values})
+    def new(self, ros_type: str, /, **values: Any) -> Any:
+        """A message; fields not given are zero, empty or false. Raises UserError for an unknown type."""
+        made = {field: self._zero(definition) for field, definition in self.fields(ros_type)}
+        return self.store.types[ros_type](**{**made, **values})
 
     def to_cdr(self, message: Any) -> bytes:
         """Little-endian CDR (XCDR1) of what `new` or `from_cdr` made, with its four bytes of encapsulation header."""
