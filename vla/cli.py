@@ -119,6 +119,30 @@ def _add_data(commands: Any) -> None:
     rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
     rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
     _add_workers(rlds)
+    bag = _command(formats, "rosbag2", _import_rosbag2, "a ROS 2 bag, MCAP or sqlite3, without ROS")
+    bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, or one .mcap or .db3 file")
+    bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
+    bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
+    bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+    exports = kinds.add_parser("export", help="from a LeRobot v3 dataset", description="From a LeRobot v3 dataset.")
+    formats = exports.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    bag = _command(formats, "rosbag2", _export_rosbag2, "the bag that its robot would have recorded")
+    bag.add_argument("dataset", type=existing_folder, metavar="DATASET", help="a LeRobot v3 dataset")
+    bag.add_argument("--out", required=True, type=Path, metavar="BAG", help="the bag, a new folder")
+    bag.add_argument("--spec", metavar="FILE", help="with the topics (default: the dataset's own)")
+    bag.add_argument("--storage", choices=["mcap", "sqlite3"], default="mcap", help="default mcap")
+
+
+def _import_rosbag2(args: argparse.Namespace) -> None:
+    from vla.data.rosbag2.importer import import_rosbag2
+
+    import_rosbag2(args.bag, args.spec, args.out, task=args.instruction)
+
+
+def _export_rosbag2(args: argparse.Namespace) -> None:
+    from vla.data.rosbag2.exporter import export_rosbag2
+
+    export_rosbag2(args.dataset, args.out, args.spec, args.storage)
 
 
 def _import_rlds(args: argparse.Namespace) -> None:

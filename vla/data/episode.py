@@ -18,7 +18,7 @@ class Frame:
 
     images: camera -> (H, W, 3) uint8 RGB. state (S,), action (A,): float32 in the spec's units.
     progress: 0 to 1. target_pixel, goal_pixel: (u, v) in [0, 1] of the front image; NaN or outside when unknown.
-    success: the task was done after this action.
+    success: the task was done after this action. extra: columns of its own, as the recorder was told of them.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -29,6 +29,7 @@ class Frame:
     target_pixel: tuple[float, float] = UNKNOWN_PIXEL
     goal_pixel: tuple[float, float] = UNKNOWN_PIXEL
     success: bool = False
+    extra: Mapping[str, NDArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
