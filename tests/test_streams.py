@@ -213,7 +213,10 @@ def test_a_part_without_a_stream_is_named() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"stream": "state.griper"}, "ros names state.griper, which the robot does not have; did you mean state.gripper?"),
+        (
+            {"stream": "state.griper"},
+            "ros names state.griper, which the robot does not have; did you mean state.gripper?",
+        ),
         ({"stream": "front"}, "ros names front more than once"),
         ({"stream": "state", "topic": "/front/image_raw"}, "/front/image_raw differs in type or qos"),
     ],

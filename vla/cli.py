@@ -23,6 +23,7 @@ BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
+    "dds": "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
@@ -359,6 +360,7 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
+    parser.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="dds: how long (default 60)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
@@ -378,6 +380,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.serve import bench_serve
 
         document = bench_serve(args.policy)
+    elif args.what == "dds":
+        from vla.bench.dds import bench_dds
+
+        document = bench_dds(args.seconds)
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 

@@ -1,7 +1,7 @@
 """What is in a ROS message: pictures and vectors as the robot spec names them, read and written.
 
-Reading works on attributes alone, so messages of `vla.ros_types` and of rclpy are the same to it. Whatever a message does
-not have, or has otherwise than the spec says, is a `BadMessage` that names it; nothing is made up in its place.
+Reading works on attributes alone, so messages of `vla.ros_types` and of rclpy are the same to it. Whatever a message
+does not have, or has otherwise than the spec says, is a `BadMessage` that names it; nothing is made up in its place.
 """
 
 from __future__ import annotations
@@ -71,14 +71,13 @@ def read_values(message: Any, stream: RosStream, fields: Sequence[Field]) -> Arr
         values = first.velocities if fields[0].unit in ("rad/s", "m/s") else first.positions
         raw = _joints(message.joint_names, values, stream.fields)
     else:
-        parts = [_path(message, path) for path in stream.fields or ("data",)]
-        raw = np.concatenate([_rotated(part, path, fields) for part, path in zip(parts, stream.fields or ("data",))])
+        raw = np.concatenate([_numbers(_path(message, path), path, fields) for path in stream.fields or ("data",)])
     size = sum(field.size for field in fields)
     if len(raw) != size:
         raise BadMessage(f"has {len(raw)} values, the spec says {size}")
     if not np.isfinite(raw).all():
         names = stream.fields if len(stream.fields) == len(raw) else [str(i) for i in range(len(raw))]
-        bad = next(name for name, value in zip(names, raw) if not math.isfinite(value))
+        bad = next(name for name, value in zip(names, raw, strict=True) if not math.isfinite(value))
         raise BadMessage(f"{bad} is not a finite number")
     return stream.scale * raw + stream.offset
 
@@ -108,7 +107,9 @@ def write_message(
     return message
 
 
-def write_picture(types: MessageTypes, stream: RosStream, camera: Camera, picture: NDArray[np.uint8], stamp: int) -> Any:
+def write_picture(
+    types: MessageTypes, stream: RosStream, camera: Camera, picture: NDArray[np.uint8], stamp: int
+) -> Any:
     """An Image, or a PNG in a CompressedImage, of (H, W, 3) in the camera's colour order."""
     message = types.new(stream.type)
     stamp_message(message, stamp)
@@ -183,7 +184,7 @@ def _path(message: Any, path: str) -> Any:
     return message
 
 
-def _rotated(part: Any, path: str, fields: Sequence[Field]) -> Array:
+def _numbers(part: Any, path: str, fields: Sequence[Field]) -> Array:
     """Numbers of a Vector3, Point, Quaternion, number or array; quaternions as the spec writes rotations."""
     if hasattr(part, "w"):
         quaternion = np.array([part.x, part.y, part.z, part.w], np.float64)

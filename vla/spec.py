@@ -28,8 +28,8 @@ Unit = Literal["rad", "m", "1", "rad/s", "m/s", "N", "Nm"]
 Gripper = Literal["1 = open, 0 = closed", "0 = open, 1 = closed"]
 
 ROS_EXTRAS = ("clock", "reset", "instruction", "outcome")
-"""Streams beside sensors and commands: the robot's time if it is not the wall's (Clock); to a simulated robot, the seed of
-a new episode (Int64) and what is asked of it (String); from it, what has become of that (String, JSON)."""
+"""Streams beside sensors and commands: the robot's time if it is not the wall's (Clock); to a simulated robot, the
+seed of a new episode (Int64) and what is asked of it (String); from it, what has become of that (String, JSON)."""
 
 ROTATION_SIZES = {"rot6d": 6, "axis_angle": 3, "quaternion_xyzw": 4, "rpy": 3, "matrix": 9}
 
@@ -148,8 +148,8 @@ class RosStream:
 
     stream: a camera, "state" or "action" (the whole vector), one field of these ("state.gripper"), or one of
     `ROS_EXTRAS`. fields: what to take of the message, in the spec's order: joint names of a JointState or
-    JointTrajectory, paths such as "pose.position" elsewhere. stamp: when a message counts: at the time in its header, or
-    when it arrives. max_age: seconds after which it is stale. value in the spec's unit = scale * message + offset.
+    JointTrajectory, paths such as "pose.position" elsewhere. stamp: when a message counts: at the time in its header,
+    or when it arrives. max_age: seconds after which it is stale. value in the spec's unit = scale * message + offset.
     """
 
     stream: str

@@ -78,7 +78,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was known at `tick`. samples: by stream, of those that have a usable and fresh one; problems: of the others."""
+    """What was known at `tick`. samples: by stream, of those that have a usable and fresh one; problems: of the
+    others."""
 
     tick: int
     samples: Mapping[str, Sample]

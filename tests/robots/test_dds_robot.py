@@ -1,8 +1,6 @@
 """A robot over DDS is the robot itself: same observations, same outcome; and what can go wrong is named."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -14,7 +12,10 @@ from sim_process import sim_process
 
 from gym_tabletop.experts import make_expert
 from vla import assets
+from vla.cli import main
 from vla.errors import UserError
+from vla.evaluation.dds_rollout import dds_rollout
+from vla.evaluation.rollout_command import rollout
 from vla.messages import SECOND, write_picture
 from vla.robots.base import Robot
 from vla.robots.dds import DdsRobot
@@ -22,6 +23,7 @@ from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
+from vla.tandem import TandemPolicy
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 TYPES = MessageTypes()
@@ -57,18 +59,32 @@ def test_an_episode_over_dds_is_that_of_the_same_robot_in_process(domain: int) -
         assert f"seed {SEED}: success after {there.outcome.steps} steps: {here.instruction}" in sim.lines
 
 
-def test_a_policy_drives_the_robot_from_the_command_line_as_it_does_in_process(domain: int) -> None:
-    where = ["--policy", "tabletop", "--seed", str(SEED)]
-    command = [sys.executable, "-m", "vla.cli", "rollout", *where]
+def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process(domain: int, capsys) -> None:
+    policy = TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
+    here = rollout("tabletop", seed=SEED, loaded=policy)
+    capsys.readouterr()
     with sim_process(domain, "--lockstep"):
-        dds = ["--robot", "dds", "--spec", "tabletop", "--loopback", "--domain", str(domain)]
-        there = subprocess.run([*command, *dds], capture_output=True, text=True, timeout=300)
-    assert there.returncode == 0, there.stderr
-    here = subprocess.run([*command, "--env", "tabletop"], capture_output=True, text=True, timeout=300)
-    assert here.returncode == 0, here.stderr
-    steps = there.stdout.split(" steps")[0].split()[-1]
-    assert there.stdout.startswith("success") and "success" in here.stdout
-    assert steps in here.stdout
+        there = dds_rollout("tabletop", "tabletop", seed=SEED, domain=domain, loaded=policy, patience=PATIENCE)
+    assert here.success and there.success and (there.steps, there.instruction) == (here.steps, here.instruction)
+    assert capsys.readouterr().out == f"success after {here.steps} steps: {here.instruction}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--robot dds needs --spec"),
+        (["--spec", "nowhere.yaml"], "unknown robot 'nowhere.yaml'"),
+        (["--spec", "tabletop", "--domain", "300"], "must be at most 232, got 300"),
+        (["--spec", "tabletop", "--video", "x.mp4"], "--video films environments"),
+    ],
+)
+def test_bad_usage_is_told_in_one_line(options: list[str], words: str, capsys) -> None:
+    try:
+        code = main(["rollout", "--robot", "dds", "--policy", "tabletop", *options])
+    except SystemExit as leaving:
+        code = leaving.code
+    error = capsys.readouterr().err
+    assert code == 2 and words in error and error.count("\n") == 1
 
 
 def test_in_real_time_it_holds_when_commands_stop_and_a_robot_that_came_back_is_gone_on_with(domain: int) -> None:

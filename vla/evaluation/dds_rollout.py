@@ -34,11 +34,13 @@ def dds_rollout(
     timing: Timing | None = None,
     domain: int | None = None,
     loaded: Policy | None = None,
+    patience: float = 5.0,
 ) -> DdsResult:
     """Follow `instruction`, or a simulated scene's own, until success or for `seconds`; print one line about it.
 
     seed: of a simulated scene. seconds: None leaves it to the simulated scene. `loaded` is used instead of loading
-    `policy`. Raises UserError if the policy was trained for another robot, or the robot is not there.
+    `policy`. patience: as in `DdsRobot`. Raises UserError if the policy was trained for another robot, or the robot is
+    not there.
     """
     import torch
 
@@ -48,7 +50,7 @@ def dds_rollout(
     driver = loaded or TandemPolicy.from_pretrained(assets.find("policy", policy))
     driver.spec.check_robot(robot_spec)
     torch.manual_seed(seed)
-    with DdsRobot(robot_spec, domain) as robot:
+    with DdsRobot(robot_spec, domain, patience) as robot:
         robot.reset(seed)
         if instruction and instruction != robot.instruction:
             robot.set_instruction(instruction)

@@ -1,4 +1,5 @@
-"""A ROS 2 robot as a body, over DDS, with no ROS installed: what its spec's `ros` section declares is read and commanded."""
+"""A ROS 2 robot as a body, over DDS, with no ROS installed: what its spec's `ros` section declares is read and
+commanded."""
 
 from __future__ import annotations
 
@@ -60,9 +61,9 @@ class Outcome:
 class DdsRobot:
     """The `Robot` protocol over DDS. Its time is the /clock of the spec, or the wall's.
 
-    `command` returns when the next control period begins, so whoever calls it in a loop keeps the robot's rate. patience:
-    seconds to wait for what does not come; meanwhile the robot is told to hold. `events` says what went wrong on the way
-    and was overcome. domain: None takes ROS_DOMAIN_ID.
+    `command` returns when the next control period begins, so whoever calls it in a loop keeps the robot's rate.
+    patience: seconds to wait for what does not come; meanwhile the robot is told to hold. `events` says what went
+    wrong on the way and was overcome. domain: None takes ROS_DOMAIN_ID.
     """
 
     def __init__(self, spec: RobotSpec, domain: int | None = None, patience: float = 5.0) -> None:
@@ -104,6 +105,8 @@ class DdsRobot:
         bus.start()
         try:
             self._await(self._fresh, self._what_is_missing)
+            if outcome:
+                self._await(lambda: self.outcome.episode >= 0, lambda: [f"nothing has come on {outcome.topic}"])
             self._await(lambda: not self._deaf(), lambda: [f"nobody listens on {topic}" for topic in self._deaf()])
         except UserError:
             self.close()
@@ -112,17 +115,8 @@ class DdsRobot:
 
     def reset(self, seed: int | None = None) -> Observation:
         """Begin an episode: a simulated robot is given the seed, a real one stays as it is."""
-        bus = self._connected()
         if seed is not None and "reset" in self._requests and extra(self.spec, "outcome"):
-            before = self.outcome.episode
-            done = lambda: self.outcome.seed == seed and self.outcome.episode != before  # noqa: E731
-            deadline = time.monotonic() + self.patience
-            while True:
-                self._requests["reset"].publish(self._types.new(self._requests["reset"].type, data=seed))
-                if bus.wait(done, min(ASK_AGAIN, self.patience)):
-                    break
-                if time.monotonic() > deadline:
-                    raise UserError(f"DDS robot: {self._requests['reset'].topic} is not answered")
+            self._ask_to_reset(seed)
             self._jumps = self._streams.jumps
             began = self.outcome.began
             self._await(lambda: self._reached(began), self._what_is_missing)
@@ -130,6 +124,17 @@ class DdsRobot:
         else:
             self._anchor(self._now())
         return self.observe()
+
+    def _ask_to_reset(self, seed: int) -> None:
+        publisher, before = self._requests["reset"], self.outcome.episode
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            publisher.publish(self._types.new(publisher.type, data=seed))
+            if self._connected().wait(
+                lambda: self.outcome.seed == seed and self.outcome.episode != before, min(ASK_AGAIN, self.patience)
+            ):
+                return
+        raise UserError(f"DDS robot: {publisher.topic} is not answered")
 
     def observe(self) -> Observation:
         """The newest of every stream as of now. A stale one is waited for, holding; UserError if it does not come."""
@@ -195,8 +200,10 @@ class DdsRobot:
             return
         self._requests["instruction"].publish(self._types.new(self._requests["instruction"].type, data=text))
         if extra(self.spec, "outcome"):
-            answered = lambda: self.outcome.instruction == text or (self.outcome.refused or ("",))[0] == text  # noqa: E731
-            self._await(answered, lambda: [f"{self._requests['instruction'].topic} is not answered"])
+            self._await(
+                lambda: text in (self.outcome.instruction, self.outcome.refused and self.outcome.refused[0]),
+                lambda: [f"{self._requests['instruction'].topic} is not answered"],
+            )
             if self.outcome.instruction != text and self.outcome.refused:
                 raise UserError(self.outcome.refused[1])
 

@@ -1,4 +1,5 @@
-"""ROS 2's topics over DDS, without ROS: names, types, qualities of service and messages as `rmw_cyclonedds` has them."""
+"""ROS 2's topics over DDS, without ROS: names, types, qualities of service and messages as `rmw_cyclonedds` has
+them."""
 
 from __future__ import annotations
 
@@ -87,7 +88,9 @@ class Bus:
         try:
             self.participant: Any = DomainParticipant(self.domain)
         except DDSException as error:
-            raise UserError(f"DDS: cannot join domain {self.domain}: {error.msg or error}; look at CYCLONEDDS_URI") from None
+            raise UserError(
+                f"DDS: cannot join domain {self.domain}: {error.msg or error}; look at CYCLONEDDS_URI"
+            ) from None
         self.changed = threading.Condition()
         self.faults: dict[str, str] = {}
         self._readers: list[tuple[str, str, Any, Handler]] = []
@@ -150,7 +153,9 @@ class Bus:
         """What keeps our endpoints from those of others on the same topics: QoS, types, and messages that are none."""
         found = []
         for topic, _, reader, _ in self._readers:
-            found += self._incompatible(topic, reader.get_requested_incompatible_qos_status(), "a publisher offers less")
+            found += self._incompatible(
+                topic, reader.get_requested_incompatible_qos_status(), "a publisher offers less"
+            )
         for publisher in self._writers:
             status = publisher.writer.get_offered_incompatible_qos_status()
             found += self._incompatible(publisher.topic, status, "a subscriber asks for more")

@@ -120,7 +120,7 @@ class SimNode:
         while self._requests:
             name, value = self._requests.popleft()
             if name == "reset" and value < 0:
-                self._complain(f"a seed is not negative, got {value} on {extra(self._spec, 'reset').topic}")  # type: ignore[union-attr]
+                self._complain(f"a seed is not negative, got {value}: no reset")
             elif name == "reset":
                 # Asked twice for the same, because the answer was slow: the first is enough.
                 if (value, 0) != (self._outcome.seed, self._outcome.steps) or self._outcome.refused:
@@ -210,7 +210,8 @@ def _rest(spec: RobotSpec, state: NDArray[np.float32]) -> NDArray[np.float32]:
 def simulate(
     env: str, spec: RobotSpec, seed: int = 0, task: str = "all", domain: int | None = None, lockstep: bool = False
 ) -> None:
-    """Offer the environment `env` over DDS until interrupted. UserError if its spec and `spec` are not the same robot."""
+    """Offer the environment `env` over DDS until interrupted. UserError if its spec and `spec` are not the same
+    robot."""
     with make_robot(env, task) as robot:
         spec.check_robot(robot.spec)
         bus = Bus(MessageTypes(), domain)

@@ -1,8 +1,8 @@
 """ROS 2 message types as `cyclonedds` sees them, made from their definitions.
 
-Two forms of every type. The *stock* one is described field by field, and `cyclonedds` writes and reads it itself, value by
-value in Python. The *raw* one has the same name and the same description, but carries the bytes of a whole message, which
-`rosbags` makes much faster. Both are keyless, final and XCDR1, as ROS 2 has them.
+Two forms of every type. The *stock* one is described field by field, and `cyclonedds` writes and reads it itself,
+value by value in Python. The *raw* one has the same name and the same description, but carries the bytes of a whole
+message, which `rosbags` makes much faster. Both are keyless, final and XCDR1, as ROS 2 has them.
 """
 
 # No `from __future__ import annotations`: cyclonedds reads the annotations of its types.

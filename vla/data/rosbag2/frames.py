@@ -29,8 +29,8 @@ STAMP = "stamp_ns."
 class Report:
     """What was left out, and how far apart things were.
 
-    stale: stream -> ticks without a frame because of it, and in what words the last time. skew: stream -> age in seconds
-    at each frame. delay: stream -> seconds from header stamp to arrival, for bags on the wall's clock.
+    stale: stream -> ticks without a frame because of it, and in what words the last time. skew: stream -> age in
+    seconds at each frame. delay: stream -> seconds from header stamp to arrival, for bags on the wall's clock.
     """
 
     stale: Counter[str] = field(default_factory=Counter)
@@ -53,8 +53,8 @@ class Report:
 class Framer:
     """`add` every message; finished episodes come out. `end` gives what is left.
 
-    A new instruction, a new episode of a simulated robot, a clock that goes back and a gap in what is needed each begin a
-    new episode. task: what is done, if the bag does not say.
+    A new instruction, a new episode of a simulated robot, a clock that goes back and a gap in what is needed each
+    begin a new episode. task: what is done, if the bag does not say.
     """
 
     def __init__(self, spec: RobotSpec, task: str = "") -> None:
@@ -135,13 +135,11 @@ class Framer:
             stamps[part.name] = sample.stamp if sample else 0
             if sample and (sample.stamp >= seen.tick or not self._moves(part)):
                 action[part.place] = sample.value
-        if missing := [part for part in self._acts if not stamps[part.name] and not self._moves(part)]:
-            # In absolute modes there is no action that means "nothing was said".
-            if not self._episode.frames and not self.spec.action.is_relative:
-                for part in missing:
-                    self.report.stale[part.name] += 1
-                    self.report.words[part.name] = given.problems[part.name]
-                return
+        missing = {name: problem for name, problem in given.problems.items() if not self.spec.action.is_relative}
+        if missing and not self._episode.frames:  # in absolute modes no action means "nothing was said"
+            self.report.stale.update(missing.keys())
+            self.report.words.update(missing)
+            return
         self._last = action
         self._episode.frames.append(self._frame(seen, action, stamps))
 

@@ -23,8 +23,8 @@ RECORD = Path("meta/import.json")
 def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = None) -> None:
     """Import into `out`, whole or not at all. task: the instruction, for bags that do not say it.
 
-    Prints how old what was seen at each tick, and what had to be left out. Raises UserError for what is no bag, for topics
-    that the spec names and the bag lacks, and for an output that cannot be written.
+    Prints how old what was seen at each tick, and what had to be left out. Raises UserError for what is no bag, for
+    topics that the spec names and the bag lacks, and for an output that cannot be written.
     """
     spec_file = assets.find("robot", spec_name)
     spec = RobotSpec.load(spec_file)

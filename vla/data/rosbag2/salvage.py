@@ -6,9 +6,9 @@ import shutil
 import sqlite3
 import struct
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,11 +31,15 @@ def mend_mcap(source: Path, target: Path) -> None:
         if data.read(len(MAGIC)) != MAGIC:
             raise ValueError("it does not begin as an MCAP file")
         mended.write(MAGIC)
-        for code, content in _records(data):
+        for code, content, whole in _records(data):
             if code in (FOOTER, DATA_END):
                 break
-            if code in KEPT and (code != CHUNK or _is_whole(content)):
-                mended.write(struct.pack("<BQ", code, len(content)) + content)
+            if code == CHUNK and not whole:
+                for inner, record, complete in _records(BytesIO(_beginning(content))):
+                    if inner in KEPT and complete:
+                        _write(mended, inner, record)
+            elif code in KEPT and whole and (code != CHUNK or _is_sound(content)):
+                _write(mended, code, content)
         mended.write(struct.pack("<BQI", DATA_END, 4, 0))
         mended.write(struct.pack("<BQQQI", FOOTER, 20, 0, 0, 0) + MAGIC)
 
@@ -43,8 +47,8 @@ def mend_mcap(source: Path, target: Path) -> None:
 def read_sqlite(source: Path) -> Iterator[Record]:
     """The whole messages of a damaged sqlite3 bag, in the order they were written, up to what cannot be followed.
 
-    Where a file is cut off SQLite reads zeros, and says nothing if they are the end of a message. So it is read from two
-    copies, with what is missing filled in two ways: what differs was not there.
+    Where a file is cut off SQLite reads zeros, and says nothing if they are the end of a message. So it is read from
+    two copies, with what is missing filled in two ways: what differs was not there.
     """
     with tempfile.TemporaryDirectory(prefix="vla-rosbag2-") as folder:
         copies = [_filled(source, Path(folder) / f"{fill[0]}.db3", fill) for fill in (b"\x00", b"\xff")]
@@ -78,24 +82,47 @@ def _rows(path: Path) -> Iterator[Record]:
             return
 
 
-def _records(data: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    size = data.seek(0, 2)
-    data.seek(len(MAGIC))
+def _records(data: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
+    """Code and content of the records from here on; the last may be cut off, and is not whole then."""
     while len(head := data.read(9)) == 9:
         code, length = struct.unpack("<BQ", head)
-        if length > size - data.tell():
-            return
-        yield code, data.read(length)
+        content = data.read(min(length, 2**32))
+        yield code, content, len(content) == length
 
 
-def _is_whole(chunk: bytes) -> bool:
+def _write(mended: BinaryIO, code: int, content: bytes) -> None:
+    mended.write(struct.pack("<BQ", code, len(content)) + content)
+
+
+def _split(chunk: bytes) -> tuple[str, int, int, bytes]:
+    """Compression, size, checksum and records of a chunk."""
+    _, _, size, crc, name = struct.unpack_from("<QQQII", chunk)
+    return chunk[32 : 32 + name].decode(), size, crc, chunk[40 + name :]
+
+
+def _is_sound(chunk: bytes) -> bool:
     from rosbags.rosbag2.storage_mcap import decompress
 
     try:
-        _, _, size, crc, name = struct.unpack_from("<QQQII", chunk)
-        compression = chunk[32 : 32 + name].decode()
-        (length,) = struct.unpack_from("<Q", chunk, 32 + name)
-        raw = decompress(chunk[40 + name : 40 + name + length], compression, size, crc)
+        compression, size, crc, records = _split(chunk)
+        decompress(records, compression, size, crc)  # raises if size or checksum are wrong
     except Exception:  # a damaged chunk fails in as many ways as there are decompressors
         return False
-    return len(raw) == size and (not crc or zlib.crc32(raw) == crc)
+    return True
+
+
+def _beginning(chunk: bytes) -> bytes:
+    """What can be had of the records of a chunk that is cut off."""
+    try:
+        compression, _, _, records = _split(chunk)
+        if compression == "lz4":
+            from lz4.frame import LZ4FrameDecompressor
+
+            return LZ4FrameDecompressor().decompress(records)
+        if compression == "zstd":
+            from rosbags.rosbag2.storage_mcap import zstd
+
+            return zstd.ZstdDecompressor().decompress(records)
+    except Exception:  # as above
+        return b""
+    return b"" if compression else records
