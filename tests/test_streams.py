@@ -48,7 +48,16 @@ def test_a_sample_counts_from_its_stamp_on() -> None:
     for ms, value in ((100, 1), (200, 2), (300, 3)):
         streams.add("/joint_states", joint_state(ms, value, 0), ms * MS)
     assert [streams.at(tick * MS).samples["state"].value[0] for tick in (100, 199, 200, 250, 300)] == [1, 1, 2, 2, 3]
-    assert streams.at(99 * MS).problems == {"state": "nothing has come on /joint_states"}
+    assert "state" in streams.at(99 * MS).problems
+    assert Streams([JOINTS]).at(0).problems == {"state": "nothing has come on /joint_states"}
+
+
+def test_a_stream_that_is_ahead_of_the_robots_time_is_named_with_by_how_much() -> None:
+    streams = Streams([JOINTS])
+    streams.add("/joint_states", joint_state(1700, 1, 0), 200 * MS)
+    assert streams.at(200 * MS).problems == {
+        "state": "what comes on /joint_states is stamped 1.50 s ahead of the robot's time"
+    }
 
 
 def test_samples_that_arrive_out_of_order_are_put_in_order() -> None:

@@ -145,7 +145,7 @@ class Streams:
         for part in self.parts:
             newest = self._newest(part, tick)
             if newest is None:
-                problems[part.name] = self._explain(part, f"nothing has come on {part.stream.topic}")
+                problems[part.name] = self._explain(part, self._absent(part, tick))
             elif tick - newest.stamp > part.stream.max_age * SECOND:
                 age = (tick - newest.stamp) / SECOND
                 text = f"the newest on {part.stream.topic} is {age:.2f} s old, over {part.stream.max_age:g} s"
@@ -197,6 +197,13 @@ class Streams:
 
     def _fault(self, part: Source, stamp: int, text: str) -> None:
         self._faults[part.name] = (stamp, f"a message on {part.stream.topic} {text}")
+
+    def _absent(self, part: Source, tick: int) -> str:
+        ahead = [sample.stamp - tick for sample in self._samples[part.name] if sample.stamp > tick]
+        if not ahead:
+            return f"nothing has come on {part.stream.topic}"
+        # Two clocks that disagree; or the wall's, where the robot runs on a simulated one.
+        return f"what comes on {part.stream.topic} is stamped {min(ahead) / SECOND:.2f} s ahead of the robot's time"
 
     def _explain(self, part: Source, text: str, since: int = -1) -> str:
         stamp, fault = self._faults.get(part.name, (-1, ""))

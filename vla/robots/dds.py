@@ -161,16 +161,17 @@ class DdsRobot:
         return sent
 
     def hold(self) -> None:
-        """Tell the robot to stay where it is."""
-        self._publish(self.spec.hold_action(self._last))
+        """Tell the robot to stay where it is; in lockstep it does so of itself, and would count a step."""
+        if not self.outcome.lockstep:
+            self._publish(self.spec.hold_action(self._last))
 
     def close(self) -> None:
-        bus, self._bus = self._bus, None
-        if bus is None:
+        """Leave the domain, with the arm at rest: in delta and velocity modes that has to be said."""
+        if self._bus is None:
             return
-        if self.spec.action.is_relative and self._last.any():
-            for publisher, parts in self._commands:
-                publisher.publish(self._message(parts, self.spec.hold_action(self._last)))
+        if self.spec.action.is_relative and self._commands:
+            self.hold()
+        bus, self._bus = self._bus, None
         self._commands.clear()
         self._requests.clear()
         bus.close()

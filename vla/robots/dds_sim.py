@@ -213,7 +213,8 @@ def simulate(
     """Offer the environment `env` over DDS until interrupted. UserError if its spec and `spec` are not the same
     robot."""
     with make_robot(env, task) as robot:
-        spec.check_robot(robot.spec)
+        if differing := spec.diff(robot.spec, env):
+            raise UserError(f"sim: this spec is not of the robot in {env}: {'; '.join(differing)}")
         bus = Bus(MessageTypes(), domain)
         try:
             node = SimNode(bus, robot, spec, lockstep)

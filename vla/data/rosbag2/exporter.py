@@ -43,7 +43,8 @@ def export_rosbag2(dataset: Path, out: Path, spec_name: str | None = None, stora
     try:
         with tempfile.TemporaryDirectory(prefix="vla-export-") as folder:
             cache = build_cache(dataset, Path(folder) / "cache")
-            spec.check_robot(cache.spec)
+            if differing := spec.diff(cache.spec, "the dataset"):
+                raise UserError(f"export: the dataset is of another robot: {'; '.join(differing)}")
             with _Writer(partial, spec, parts, storage) as writer:
                 stamps = _stamps(dataset, len(cache))
                 with progress_bar("episodes", len(cache.episodes)) as advance:
