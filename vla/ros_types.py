@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Distribution = Literal["humble", "jazzy"]
 DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 
-HEADER = "std_msgs/msg/Header"
 BASE, NAME, ARRAY, SEQUENCE = 1, 2, 3, 4
 """Kinds of field in `rosbags`' definitions: (kind, (name, limit)), (kind, type), (kind, (element, count))."""
 
@@ -32,9 +31,6 @@ class MessageTypes:
         except ModuleNotFoundError as error:
             raise UserError(f"ROS messages need the Python package {error.name}: install vla[dds]") from None
         self.store = store or get_typestore(getattr(Stores, f"ROS2_{distribution.upper()}"))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.store.fielddefs
 
     def fields(self, name: str) -> list[tuple[str, Any]]:
         """Field names and their definitions, in order. Raises UserError for an unknown type."""
@@ -65,9 +61,6 @@ class MessageTypes:
     def hash(self, name: str) -> str:
         """RIHS01 hash of the type, as Iron and later announce it (REP-2016)."""
         return self.store.hash_rihs01(name)
-
-    def has_header(self, name: str) -> bool:
-        return any(definition == (NAME, HEADER) for _, definition in self.fields(name))
 
     def _zero(self, definition: Any) -> Any:
         kind, inner = definition

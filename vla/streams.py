@@ -65,6 +65,14 @@ def extra(spec: RobotSpec, name: str) -> RosStream | None:
     return next((stream for stream in spec.ros if stream.stream == name), None)
 
 
+def by_topic(parts: Sequence[Source]) -> dict[str, list[Source]]:
+    """Parts that share a topic share its messages."""
+    topics: dict[str, list[Source]] = {}
+    for part in parts:
+        topics.setdefault(part.stream.topic, []).append(part)
+    return topics
+
+
 @dataclass(order=True)
 class Sample:
     """A message of one stream; `value` once it has been read, `fault` if it cannot be."""
@@ -106,12 +114,9 @@ class Streams:
         self.clock = clock
         self.now: int | None = None
         self.jumps = 0
-        self._by_topic: dict[str, list[Source]] = {}
-        self._samples: dict[str, list[Sample]] = {}
+        self._by_topic = by_topic(self.parts)
+        self._samples: dict[str, list[Sample]] = {part.name: [] for part in self.parts}
         self._faults: dict[str, tuple[int, str]] = {}
-        for part in self.parts:
-            self._by_topic.setdefault(part.stream.topic, []).append(part)
-            self._samples[part.name] = []
 
     @property
     def topics(self) -> dict[str, RosStream]:

@@ -150,6 +150,20 @@ def test_what_a_robot_sends_that_cannot_be_used_is_named(domain: int, fault: str
     assert words in str(error.value)
 
 
+def test_a_robot_that_was_told_nothing_yet_is_not_told_to_hold(domain: int) -> None:
+    fake = FakeRobot(domain)
+    with fake.speaking():
+        robot = DdsRobot(FAKE, domain, PATIENCE)
+        robot.connect()
+    robot.patience = 1.0
+    time.sleep(0.6)
+    with pytest.raises(UserError, match="s old, over"):
+        robot.observe()
+    robot.close()
+    assert not fake.commands  # in joint positions, zeros would be a motion
+    fake.close()
+
+
 def test_joints_in_another_order_are_put_right(domain: int) -> None:
     fake = FakeRobot(domain, "reordered")
     with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:

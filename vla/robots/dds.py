@@ -3,10 +3,8 @@ commanded."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,46 +14,13 @@ from vla.errors import UserError
 from vla.messages import SECOND, write_message
 from vla.robots.base import Observation
 from vla.robots.dds_bus import Bus, Publisher
+from vla.robots.outcome import Outcome
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
-from vla.streams import Snapshot, Source, Streams, extra, sources
+from vla.streams import Snapshot, Source, Streams, by_topic, extra, sources
 
 ASK_AGAIN = 2.0
 """Seconds after which a reset is asked for again."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a simulated robot says of its episode: the JSON on the spec's outcome stream.
-
-    began: time of its first observation, ns. lockstep: its time waits for commands. refused: an instruction that the
-    scene cannot have, and why.
-    """
-
-    episode: int = -1
-    seed: int | None = None
-    instruction: str = ""
-    family: str = ""
-    success: bool = False
-    finished: bool = False
-    steps: int = 0
-    max_steps: int = 0
-    began: int = 0
-    lockstep: bool = False
-    refused: tuple[str, str] | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(self.__dict__)
-
-    @classmethod
-    def from_json(cls, text: str) -> Outcome:
-        """Raises ValueError for what is no outcome."""
-        try:
-            data = json.loads(text)
-            refused = data.pop("refused", None)
-            return cls(**data, refused=tuple(refused) if refused else None)
-        except (AttributeError, TypeError) as error:
-            raise ValueError(f"no outcome of an episode: {error}") from None
 
 
 class DdsRobot:
@@ -81,7 +46,7 @@ class DdsRobot:
         self._streams = Streams(())
         self._commands: list[tuple[Publisher, list[Source]]] = []
         self._requests: dict[str, Publisher] = {}
-        self._last = np.zeros(spec.action_size, np.float32)
+        self._last: NDArray[np.float32] | None = None
         self._began = self._tick = 0
         self._jumps = 0
 
@@ -138,15 +103,13 @@ class DdsRobot:
 
     def observe(self) -> Observation:
         """The newest of every stream as of now. A stale one is waited for, holding; UserError if it does not come."""
-        snapshot = self._snapshot()
-        if snapshot.problems:
+        while (snapshot := self._snapshot()).problems:
             self.hold()
             begin = time.monotonic()
             named = _named(snapshot.problems)
             self._await(self._fresh, self._what_is_missing)
             self.events.append(f"waited {time.monotonic() - begin:.1f} s: {named}")
             self._anchor(self._now(), self._began)
-            snapshot = self._snapshot()
         cameras = {part.name: snapshot.samples[part.name].value for part in self._parts["camera"]}
         state = snapshot.vector(self._parts["state"])
         return Observation(cameras, state, (snapshot.tick - self._began) / SECOND)  # type: ignore[arg-type]
@@ -161,15 +124,15 @@ class DdsRobot:
         return sent
 
     def hold(self) -> None:
-        """Tell the robot to stay where it is; in lockstep it does so of itself, and would count a step."""
-        if not self.outcome.lockstep:
+        """Tell the robot to stay where it was last told to be; before that, and in lockstep, it stays of itself."""
+        if self._last is not None and not self.outcome.lockstep:
             self._publish(self.spec.hold_action(self._last))
 
     def close(self) -> None:
         """Leave the domain, with the arm at rest: in delta and velocity modes that has to be said."""
         if self._bus is None:
             return
-        if self.spec.action.is_relative and self._commands:
+        if self.spec.action.is_relative:
             self.hold()
         bus, self._bus = self._bus, None
         self._commands.clear()
@@ -299,14 +262,6 @@ class DdsRobot:
         if self._bus is None:
             raise RuntimeError("connect the robot first")
         return self._bus
-
-
-def by_topic(parts: tuple[Source, ...]) -> dict[str, list[Source]]:
-    """Parts that share a topic share its messages."""
-    topics: dict[str, list[Source]] = {}
-    for part in parts:
-        topics.setdefault(part.stream.topic, []).append(part)
-    return topics
 
 
 def _named(problems: Mapping[str, str]) -> str:

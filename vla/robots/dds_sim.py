@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from vla.errors import UserError
 from vla.messages import SECOND, BadMessage, read_values, write_message, write_picture
 from vla.robots.base import SimulatedRobot
-from vla.robots.dds import Outcome, by_topic
 from vla.robots.dds_bus import Bus, Publisher
 from vla.robots.gym_sim import make_robot
+from vla.robots.outcome import Outcome
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
-from vla.streams import Source, extra, sources
+from vla.streams import Source, by_topic, extra, sources
 
 HOLD_AFTER = 0.15
 """Seconds without a command after which the arm holds: three periods of the tabletop."""

@@ -19,7 +19,7 @@ from vla.errors import UserError
 from vla.messages import SECOND, write_message, write_picture
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec, RosStream
-from vla.streams import Source, extra, sources
+from vla.streams import Source, by_topic, extra, sources
 
 Storage = Literal["mcap", "sqlite3"]
 GAP = 10 * SECOND
@@ -109,10 +109,7 @@ class _Writer:
         self._vectors("action", action, tick, known)
 
     def _vectors(self, kind: str, vector: NDArray[np.float32], tick: int, known: Mapping[str, int]) -> None:
-        topics: dict[str, list[Source]] = {}
-        for part in self._parts[kind]:
-            topics.setdefault(part.stream.topic, []).append(part)
-        for parts in topics.values():
+        for parts in by_topic(self._parts[kind]).values():
             stamp = known.get(parts[0].name) or tick
             # A command counts from its stamp on, where it was given within its period.
             late = kind == "action" and tick <= stamp < tick + SECOND / self._spec.rate_hz
