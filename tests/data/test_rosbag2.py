@@ -237,7 +237,7 @@ def test_a_bag_replayed_through_the_live_path_gives_the_same_frames(tmp_path: Pa
     spec = with_clock()
     logged = on_clock(drive(1.2, start=3 * SECOND))
     (episode,), _ = framed(logged, spec)
-    bus, robot, arrived = DdsBus(TYPES, 201), DdsRobot(spec, 201, patience=60), []
+    bus, robot, arrived = DdsBus(TYPES, 201), DdsRobot(spec, 201, patience=300), []
     publishers = {s.topic: bus.advertise(s.topic, s.type, "sensor", depth=100) for s in spec.ros if s != ACTION}
     bus.subscribe(ACTION.topic, ACTION.type, "reliable", lambda *_: None)
     ticks = {int(frame.extra[STAMP + "tick"][0]): frame for frame in episode.frames}
@@ -248,14 +248,14 @@ def test_a_bag_replayed_through_the_live_path_gives_the_same_frames(tmp_path: Pa
         if topic not in publishers or topic == INSTRUCTION.topic:
             continue
         if not sent:  # once it listens, nothing is lost
-            assert bus.wait(lambda: all(p.readers for t, p in publishers.items() if t != INSTRUCTION.topic), 60)
+            assert bus.wait(lambda: all(p.readers for t, p in publishers.items() if t != INSTRUCTION.topic), 300)
             _count_arrivals(robot, arrived)
         publishers[topic].publish(message)
         sent += 1
-        assert robot._bus and robot._bus.wait(lambda: len(arrived) >= sent, 60)  # noqa: B023
+        assert robot._bus and robot._bus.wait(lambda: len(arrived) >= sent, 300)  # noqa: B023
         now = robot._streams.now
         if topic == "/clock" and now in ticks:
-            connected.join(60)
+            connected.join(300)
             seen, frame = robot.observe(), ticks[now]
             np.testing.assert_array_equal(seen.images["front"], frame.images["front"])
             np.testing.assert_array_equal(seen.state, frame.state)

@@ -28,7 +28,7 @@ class SimProcess:
 
     def stop(self, how: int = signal.SIGINT) -> int:
         self.process.send_signal(how)
-        code = self.process.wait(60)
+        code = self.process.wait(300)
         self._reader.join(10)
         return code
 

@@ -14,8 +14,6 @@ from gym_tabletop.experts import make_expert
 from vla import assets
 from vla.cli import main
 from vla.errors import UserError
-from vla.evaluation.dds_rollout import dds_rollout
-from vla.evaluation.rollout_command import rollout
 from vla.messages import SECOND, write_picture
 from vla.robots.base import Robot
 from vla.robots.dds import DdsRobot
@@ -23,11 +21,10 @@ from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
-from vla.tandem import TandemPolicy
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 TYPES = MessageTypes()
-PATIENCE = 60.0
+PATIENCE = 300.0  # seconds; a machine may be busy
 SEED = 3
 
 
@@ -60,6 +57,10 @@ def test_an_episode_over_dds_is_that_of_the_same_robot_in_process(domain: int) -
 
 
 def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process(domain: int, capsys) -> None:
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.evaluation.rollout_command import rollout
+    from vla.tandem import TandemPolicy
+
     policy = TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
     here = rollout("tabletop", seed=SEED, loaded=policy)
     capsys.readouterr()
@@ -114,15 +115,15 @@ def test_a_robot_that_is_not_there_is_named_by_its_topics(domain: int) -> None:
         DdsRobot(SPEC, domain, patience=0.3).connect()
 
 
-def test_a_robot_that_dies_is_named_and_one_that_never_spoke_of_a_part_too(domain: int) -> None:
+def test_a_robot_that_falls_silent_is_named_stream_by_stream(domain: int) -> None:
     fake = FakeRobot(domain)
     robot = DdsRobot(FAKE, domain, PATIENCE)
     with fake.speaking():
         robot.connect()
-        robot.patience = 1.0
         robot.observe()
+    robot.patience = 1.0
     time.sleep(0.6)
-    with pytest.raises(UserError, match=r"front: the newest on /front is \d\.\d\d s old, over 0.5 s"):
+    with pytest.raises(UserError, match=r"front: the newest on /front is \d+\.\d\d s old, over 0.5 s"):
         robot.observe()
     robot.close()
     fake.close()
@@ -144,8 +145,12 @@ def test_what_a_robot_sends_that_cannot_be_used_is_named(domain: int, fault: str
     if fault == "qos":
         spec = replace(FAKE, ros=(FAKE.ros[0], replace(FAKE.ros[1], qos="transient_local"), FAKE.ros[2]))
     fake = FakeRobot(domain, fault)
-    with fake.speaking(), pytest.raises(UserError) as error:
-        DdsRobot(spec, domain, patience=3.0).connect()
+    with fake.speaking():
+        for patience in (2, 10, 50, 250):  # the first serves unless the machine is busy
+            with pytest.raises(UserError) as error:
+                DdsRobot(spec, domain, patience).connect()
+            if words in str(error.value):
+                break
     fake.close()
     assert words in str(error.value)
 
