@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.errors import UserError
+from vla.robots.dds_commands import add_dds_options, add_sim_options, run_sim, use_dds_options
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 BENCHES = {
@@ -23,6 +24,7 @@ BENCHES = {
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
     "runtime": "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
+    "dds": "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
@@ -64,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_demo(commands)
     _add_serve(commands)
+    _add_sim(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -118,6 +121,30 @@ def _add_data(commands: Any) -> None:
     rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
     rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
     _add_workers(rlds)
+    bag = _command(formats, "rosbag2", _import_rosbag2, "a ROS 2 bag, MCAP or sqlite3, without ROS")
+    bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, or one .mcap or .db3 file")
+    bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
+    bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
+    bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+    exports = kinds.add_parser("export", help="from a LeRobot v3 dataset", description="From a LeRobot v3 dataset.")
+    formats = exports.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    bag = _command(formats, "rosbag2", _export_rosbag2, "the bag that its robot would have recorded")
+    bag.add_argument("dataset", type=existing_folder, metavar="DATASET", help="a LeRobot v3 dataset")
+    bag.add_argument("--out", required=True, type=Path, metavar="BAG", help="the bag, a new folder")
+    bag.add_argument("--spec", metavar="FILE", help="with the topics (default: the dataset's own)")
+    bag.add_argument("--storage", choices=["mcap", "sqlite3"], default="mcap", help="default mcap")
+
+
+def _import_rosbag2(args: argparse.Namespace) -> None:
+    from vla.data.rosbag2.importer import import_rosbag2
+
+    import_rosbag2(args.bag, args.spec, args.out, task=args.instruction)
+
+
+def _export_rosbag2(args: argparse.Namespace) -> None:
+    from vla.data.rosbag2.exporter import export_rosbag2
+
+    export_rosbag2(args.dataset, args.out, args.spec, args.storage)
 
 
 def _import_rlds(args: argparse.Namespace) -> None:
@@ -199,15 +226,23 @@ def _add_rollout(commands: Any) -> None:
     _add_delays(parser)
     real = parser.add_argument_group("in wall-clock time", "S2, S1 and a 200 Hz command stream, each in its process.")
     real.add_argument("--real-time", action="store_true", help="on a simulated robot that does not wait for anybody")
-    real.add_argument("--seconds", type=seconds, default=12.0, metavar="N", help="at most (default 12)")
     real.add_argument(
         "--out", type=Path, default=Path("outputs/realtime"), metavar="DIR", help="telemetry, default %(default)s"
+    )
+    robot = parser.add_argument_group("a robot instead of an environment")
+    robot.add_argument("--robot", choices=["dds"], help="dds: a ROS 2 robot, without ROS")
+    robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
+    add_dds_options(robot)
+    parser.add_argument(
+        "--seconds", type=seconds, metavar="S", help="stop after this long (default: when a scene ends; --real-time: 12)"
     )
 
 
 def _rollout(args: argparse.Namespace) -> None:
     if args.real_time:
         return _rollout_in_real_time(args)
+    if args.robot:
+        return _rollout_dds(args)
     if args.video:
         assets.check_file_writable(args.video, "--video")
     assets.find("policy", args.policy)
@@ -234,7 +269,26 @@ def _rollout_in_real_time(args: argparse.Namespace) -> None:
 
     how = RunSettings() if args.s2_period is None else RunSettings(s2_period=args.s2_period)
     world = World(args.env, args.seed, instruction=args.instruction)
-    realtime_rollout(RealTimeRun(args.policy, world, args.seconds, args.out, how=how))
+    realtime_rollout(RealTimeRun(args.policy, world, args.seconds or 12.0, args.out, how=how))
+
+
+def _rollout_dds(args: argparse.Namespace) -> None:
+    if not args.spec:
+        raise UserError("rollout: --robot dds needs --spec, which says the robot's topics")
+    if args.video:
+        raise UserError("rollout: --video films environments, not robots")
+    assets.find("robot", args.spec)
+    assets.find("policy", args.policy)
+    use_dds_options(args)
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.runtime.loop import Timing
+
+    timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
+    dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+
+
+def _add_sim(commands: Any) -> None:
+    add_sim_options(_command(commands, "sim", run_sim, "offer a simulated robot to others"))
 
 
 def _add_describe(commands: Any) -> None:
@@ -304,6 +358,7 @@ def _spec_check(args: argparse.Namespace) -> None:
     from vla.spec import RobotSpec
 
     spec = RobotSpec.load(assets.find("robot", args.spec))
+    spec.check_ros()
     cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in spec.cameras) or "none"
     print(f"{spec.name}: cameras {cameras}; state {spec.state_size}; action {spec.action_size} ({spec.action.mode})")
     limits = "given" if spec.limits else "not given"
@@ -314,7 +369,7 @@ def _spec_diff(args: argparse.Namespace) -> int:
     from vla.spec import RobotSpec
 
     mine, theirs = (RobotSpec.load(assets.find("robot", name)) for name in (args.a, args.b))
-    lines = mine.diff(theirs, args.b)
+    lines = mine.diff(theirs, args.b, ros=True)
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0
 
@@ -328,7 +383,7 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
-    parser.add_argument("--seconds", type=seconds, default=30.0, metavar="N", help="runtime: of each (default 30)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
@@ -351,7 +406,11 @@ def _bench(args: argparse.Namespace) -> None:
     elif args.what == "runtime":
         from vla.bench.runtime import bench_runtime
 
-        document = bench_runtime(args.policy, args.env, args.seed, args.seconds, Path("outputs/runtime"))
+        document = bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, Path("outputs/runtime"))
+    elif args.what == "dds":
+        from vla.bench.dds import bench_dds
+
+        document = bench_dds(args.seconds or 60.0)
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 

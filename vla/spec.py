@@ -5,8 +5,10 @@ are typed, travel with every dataset (`meta/robot_spec.yaml`) and checkpoint, an
 Radians, metres and seconds throughout (REP-103).
 """
 
+import difflib
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,10 @@ from vla.strict import parse, read_yaml, to_plain
 Rotation = Literal["rot6d", "axis_angle", "quaternion_xyzw", "rpy", "matrix"]
 Unit = Literal["rad", "m", "1", "rad/s", "m/s", "N", "Nm"]
 Gripper = Literal["1 = open, 0 = closed", "0 = open, 1 = closed"]
+
+ROS_EXTRAS = ("clock", "reset", "instruction", "outcome")
+"""Streams beside sensors and commands: the robot's time if it is not the wall's (Clock); to a simulated robot, the
+seed of a new episode (Int64) and what is asked of it (String); from it, what has become of that (String, JSON)."""
 
 ROTATION_SIZES = {"rot6d": 6, "axis_angle": 3, "quaternion_xyzw": 4, "rpy": 3, "matrix": 9}
 
@@ -138,13 +144,33 @@ class Limits:
 
 @dataclass(frozen=True)
 class RosStream:
-    """Where one stream lives in ROS; `stream` is a camera, "state" or "action"; `fields` selects in the message."""
+    """Where one part of the robot lives in ROS.
+
+    stream: a camera, "state" or "action" (the whole vector), one field of these ("state.gripper"), or one of
+    `ROS_EXTRAS`. fields: what to take of the message, in the spec's order: joint names of a JointState or
+    JointTrajectory, paths such as "pose.position" elsewhere. stamp: when a message counts: at the time in its header,
+    or when it arrives. max_age: seconds after which it is stale. value in the spec's unit = scale * message + offset.
+    """
 
     stream: str
     topic: str
     type: str
     fields: tuple[str, ...] = ()
     qos: Literal["sensor", "reliable", "transient_local"] = "sensor"
+    stamp: Literal["header", "receive"] = "header"
+    max_age: float = 0.5
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(bool(re.fullmatch(r"(/[A-Za-z_]\w*)+", self.topic)), f"topic {self.topic!r} is no absolute ROS name")
+        _require(
+            bool(re.fullmatch(r"[a-z]\w*/msg/[A-Z]\w*", self.type)),
+            f"type {self.type!r} is not written as package/msg/Type",
+        )
+        _positive("max_age", self.max_age)
+        _require(self.scale != 0 and math.isfinite(self.scale), f"scale must be finite and not zero, is {self.scale}")
+        _require(math.isfinite(self.offset), f"offset must be finite, is {self.offset}")
 
 
 @dataclass(frozen=True)
@@ -231,9 +257,31 @@ class RobotSpec:
             hold[gripper] = last[gripper]
         return hold
 
-    def diff(self, other: "RobotSpec", other_name: str = "the other") -> list[str]:
-        """One line per entry that differs, such as `action.fields[2].size is 2, the other has 1 (gripper)`."""
-        return list(_differences("", self.to_dict(), other.to_dict(), other_name))
+    def check_ros(self) -> None:
+        """UserError unless every entry of `ros` is for something the robot has, once, and topics are used one way."""
+        fields = [f"state.{f.name}" for f in self.state] + [f"action.{f.name}" for f in self.action.fields]
+        known = [*self.camera_names, "state", "action", *fields, *ROS_EXTRAS]
+        try:
+            _unique("ros", self.ros)
+            for one in self.ros:
+                near = difflib.get_close_matches(one.stream, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                _require(one.stream in known, f"ros names {one.stream}, which the robot does not have; {hint}")
+                for other in self.ros:
+                    same = other.topic != one.topic or (other.type, other.qos) == (one.type, one.qos)
+                    _require(same, f"ros: {one.topic} differs in type or qos between {one.stream} and {other.stream}")
+        except ValueError as error:
+            raise UserError(f"robot spec: {error}") from None
+
+    def diff(self, other: "RobotSpec", other_name: str = "the other", ros: bool = False) -> list[str]:
+        """One line per entry that differs, such as `action.fields[2].size is 2, the other has 1 (gripper)`.
+
+        ros: compare also where the robot lives in ROS, which no policy depends on.
+        """
+        mine, theirs = (spec.to_dict() for spec in (self, other))
+        for plain in () if ros else (mine, theirs):
+            plain.pop("ros", None)
+        return list(_differences("", mine, theirs, other_name))
 
     def check_robot(self, robot: "RobotSpec") -> None:
         """UserError with the entries that differ if `robot` is not what a policy trained for this spec may drive."""
@@ -291,7 +339,7 @@ def _interval(name: str, bounds: tuple[float, float]) -> None:
     _require(low < high, f"{name} must be [low, high] with low < high, is [{low}, {high}]")
 
 
-def _unique(name: str, items: Iterable[Camera | Field]) -> None:
-    names = [item.name for item in items]
+def _unique(name: str, items: Iterable[Camera | Field | RosStream]) -> None:
+    names = [item.stream if isinstance(item, RosStream) else item.name for item in items]
     twice = sorted({item for item in names if names.count(item) > 1})
     _require(not twice, f"{name} names {', '.join(twice)} more than once")

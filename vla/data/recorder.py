@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,25 @@ class EpisodeRecorder:
     """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded.
+    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded. extra: more
+    columns, as LeRobot describes features; frames have them in `Frame.extra`.
     """
 
-    def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording", labels: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        spec: RobotSpec,
+        name: str = "vla/recording",
+        labels: bool = True,
+        extra: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
         _quieten()
         fps = round(spec.rate_hz)
         self._spec, self._labels = spec, labels
         self._dataset = _Recording.create(
             name,
             fps,
-            features(spec, labels),
+            features(spec, labels) | dict(extra or {}),
             root=root,
             robot_type=spec.name,
             rgb_encoder=RECORDING,
@@ -56,6 +64,7 @@ class EpisodeRecorder:
         row: dict[str, Any] = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
         row["observation.state"] = np.asarray(frame.state, np.float32)
         row["action"] = np.asarray(frame.action, np.float32)
+        row |= frame.extra
         if not self._labels:
             return row
         return row | {

@@ -1,0 +1,18 @@
+import os
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for sim_process.py, which starts simulated robots
+_DOMAINS = count(os.getpid())
+
+
+@pytest.fixture
+def domain() -> int:
+    """A DDS domain of its own, on this machine only."""
+    from vla.robots.dds_bus import use_loopback
+
+    use_loopback()
+    return 1 + next(_DOMAINS) % 200

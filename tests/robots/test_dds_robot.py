@@ -1,0 +1,264 @@
+"""A robot over DDS is the robot itself: same observations, same outcome; and what can go wrong is named."""
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sim_process import sim_process
+
+from gym_tabletop.experts import make_expert
+from vla import assets
+from vla.cli import main
+from vla.errors import UserError
+from vla.messages import SECOND, write_picture
+from vla.robots.base import Robot
+from vla.robots.dds import DdsRobot
+from vla.robots.dds_bus import Bus
+from vla.robots.gym_sim import make_robot
+from vla.ros_types import MessageTypes
+from vla.spec import RobotSpec
+
+SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
+TYPES = MessageTypes()
+PATIENCE = 300.0  # seconds; a machine may be busy
+SEED = 3
+
+
+def test_an_episode_over_dds_is_that_of_the_same_robot_in_process(domain: int) -> None:
+    with (
+        sim_process(domain, "--lockstep") as sim,
+        make_robot("tabletop") as here,
+        DdsRobot(SPEC, domain, PATIENCE) as there,
+    ):
+        assert isinstance(there, Robot)
+        seen, known = there.reset(SEED), here.reset(SEED)
+        expert = make_expert(here.environment, np.random.default_rng(SEED))
+        assert there.instruction == here.instruction
+        while not here.finished and there.outcome.steps < here.max_steps:
+            for name in SPEC.camera_names:
+                np.testing.assert_array_equal(seen.images[name], known.images[name])
+            exact = [i for i in range(SPEC.state_size) if i not in range(10, 16)]
+            np.testing.assert_array_equal(seen.state[exact], known.state[exact])
+            np.testing.assert_allclose(seen.state, known.state, atol=1e-6)  # rotations went through a quaternion
+            assert seen.stamp == pytest.approx(known.stamp, abs=1e-8)
+            action = expert.act().astype(np.float32)
+            np.testing.assert_array_equal(there.command(action), action)
+            here.command(action)
+            seen, known = there.observe(), here.observe()
+        assert here.success and there.success and there.finished and not there.events
+        with pytest.raises(UserError, match="cannot be judged in this scene; try for example"):
+            there.set_instruction("fly to the moon")
+        assert sim.stop() == 130  # as everything that Ctrl-C stops
+        assert f"seed {SEED}: success after {there.outcome.steps} steps: {here.instruction}" in sim.lines
+
+
+def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process(domain: int, capsys) -> None:
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.evaluation.rollout_command import rollout
+    from vla.tandem import TandemPolicy
+
+    policy = TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
+    here = rollout("tabletop", seed=SEED, loaded=policy)
+    capsys.readouterr()
+    with sim_process(domain, "--lockstep"):
+        there = dds_rollout("tabletop", "tabletop", seed=SEED, domain=domain, loaded=policy, patience=PATIENCE)
+    assert here.success and there.success and (there.steps, there.instruction) == (here.steps, here.instruction)
+    assert capsys.readouterr().out == f"success after {here.steps} steps: {here.instruction}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--robot dds needs --spec"),
+        (["--spec", "nowhere.yaml"], "unknown robot 'nowhere.yaml'"),
+        (["--spec", "tabletop", "--domain", "300"], "must be at most 232, got 300"),
+        (["--spec", "tabletop", "--video", "x.mp4"], "--video films environments"),
+    ],
+)
+def test_bad_usage_is_told_in_one_line(options: list[str], words: str, capsys) -> None:
+    try:
+        code = main(["rollout", "--robot", "dds", "--policy", "tabletop", *options])
+    except SystemExit as leaving:
+        code = leaving.code
+    error = capsys.readouterr().err
+    assert code == 2 and words in error and error.count("\n") == 1
+
+
+def test_in_real_time_it_holds_when_commands_stop_and_a_robot_that_came_back_is_gone_on_with(domain: int) -> None:
+    move = np.array([0.02, 0, 0, 0, 0, 0, 1], np.float32)
+    with sim_process(domain) as first:
+        robot = DdsRobot(SPEC, domain, PATIENCE)
+        robot.connect()
+        robot.reset(SEED)
+        for _ in range(10):
+            robot.command(move)
+        start = robot.outcome.steps
+        assert robot._bus and robot._bus.wait(lambda: robot.outcome.steps >= start + 10, PATIENCE)
+        rested = robot.observe().state
+        assert robot._bus.wait(lambda: robot.outcome.steps >= start + 20, PATIENCE)
+        np.testing.assert_allclose(robot.observe().state[:7], rested[:7], atol=2e-3)
+        first.stop(signal.SIGKILL)
+        with sim_process(domain):
+            for _ in range(3):
+                robot.command(move)
+                robot.observe()
+            assert any("clock went back" in event or "waited" in event for event in robot.events), robot.events
+        robot.close()
+
+
+def test_a_robot_that_is_not_there_is_named_by_its_topics(domain: int) -> None:
+    with pytest.raises(UserError, match=rf"DDS robot tabletop, domain {domain}: nothing has come on /clock"):
+        DdsRobot(SPEC, domain, patience=0.3).connect()
+
+
+def test_a_robot_that_falls_silent_is_named_stream_by_stream(domain: int) -> None:
+    fake = FakeRobot(domain)
+    robot = DdsRobot(FAKE, domain, PATIENCE)
+    with fake.speaking():
+        robot.connect()
+        robot.observe()
+    robot.patience = 1.0
+    time.sleep(0.6)
+    with pytest.raises(UserError, match=r"front: the newest on /front is \d+\.\d\d s old, over 0.5 s"):
+        robot.observe()
+    robot.close()
+    fake.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("size", "front: nothing has come on /front; a message on /front is 32x32, the spec says 16x8"),
+        ("encoding", "a message on /front its encoding is 'yuv422'"),
+        ("nan", "state: nothing has come on /joint_states; a message on /joint_states b is not a finite number"),
+        ("missing", "a message on /joint_states b missing"),
+        ("type", "/joint_states: is published as std_msgs/msg/String, the spec says sensor_msgs/msg/JointState"),
+        ("qos", "/joint_states: incompatible QoS, durability: a publisher offers less"),
+    ],
+)
+def test_what_a_robot_sends_that_cannot_be_used_is_named(domain: int, fault: str, words: str) -> None:
+    spec = FAKE
+    if fault == "qos":
+        spec = replace(FAKE, ros=(FAKE.ros[0], replace(FAKE.ros[1], qos="transient_local"), FAKE.ros[2]))
+    fake = FakeRobot(domain, fault)
+    with fake.speaking():
+        for patience in (2, 10, 50, 250):  # the first serves unless the machine is busy
+            with pytest.raises(UserError) as error:
+                DdsRobot(spec, domain, patience).connect()
+            if words in str(error.value):
+                break
+    fake.close()
+    assert words in str(error.value)
+
+
+def test_a_robot_that_was_told_nothing_yet_is_not_told_to_hold(domain: int) -> None:
+    fake = FakeRobot(domain)
+    with fake.speaking():
+        robot = DdsRobot(FAKE, domain, PATIENCE)
+        robot.connect()
+    robot.patience = 1.0
+    time.sleep(0.6)
+    with pytest.raises(UserError, match="s old, over"):
+        robot.observe()
+    robot.close()
+    assert not fake.commands  # in joint positions, zeros would be a motion
+    fake.close()
+
+
+def test_joints_in_another_order_are_put_right(domain: int) -> None:
+    fake = FakeRobot(domain, "reordered")
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        assert robot.observe().state.tolist() == [1, 2]
+    fake.close()
+
+
+def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(domain: int) -> None:
+    fake = FakeRobot(domain)
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        begin = time.monotonic()
+        for i in range(5):
+            sent = np.array([i, -i], np.float32)
+            np.testing.assert_array_equal(robot.command(sent), sent)
+        assert time.monotonic() - begin >= 4 / FAKE.rate_hz
+        assert fake.bus.wait(lambda: bool(fake.commands), PATIENCE)
+        with pytest.raises(ValueError, match="finite"):
+            robot.command(np.array([np.nan, 0], np.float32))
+    names = fake.commands[-1].joint_names
+    assert names == ["a", "b"] and len(fake.commands[-1].points) == 1
+    fake.close()
+
+
+FAKE = RobotSpec.from_dict(
+    {
+        "name": "two_joints",
+        "rate_hz": 20,
+        "cameras": [{"name": "front", "height": 8, "width": 16}],
+        "state": [{"name": "joints", "size": 2, "unit": "rad"}],
+        "action": {"mode": "joint_position", "fields": [{"name": "joints", "size": 2, "unit": "rad"}]},
+        "ros": [
+            {"stream": "front", "topic": "/front", "type": "sensor_msgs/msg/Image"},
+            {"stream": "state", "topic": "/joint_states", "type": "sensor_msgs/msg/JointState", "fields": ["a", "b"]},
+            {
+                "stream": "action",
+                "topic": "/arm_controller/joint_trajectory",
+                "type": "trajectory_msgs/msg/JointTrajectory",
+                "fields": ["a", "b"],
+                "qos": "reliable",
+            },
+        ],
+    }
+)
+
+
+class FakeRobot:
+    """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong."""
+
+    def __init__(self, domain: int, fault: str = "") -> None:
+        self.bus, self.fault, self.commands = Bus(TYPES, domain), fault, []
+        camera, joints, action = FAKE.ros
+        self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
+        kind = "std_msgs/msg/String" if fault == "type" else joints.type
+        self.joints = self.bus.advertise(joints.topic, kind, "sensor")
+        self.bus.subscribe(action.topic, action.type, "reliable", lambda message, _: self.commands.append(message))
+        self.bus.start()
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def speaking(self):
+        thread = threading.Thread(target=self._speak)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+
+    def close(self) -> None:
+        self.bus.close()
+
+    def _speak(self) -> None:
+        while not self._stopped.wait(0.02):
+            now = time.time_ns()
+            camera = replace(FAKE.cameras[0], height=32, width=32) if self.fault == "size" else FAKE.cameras[0]
+            picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+            message = write_picture(TYPES, FAKE.ros[0], camera, picture, now)
+            if self.fault == "encoding":
+                message.encoding = "yuv422"
+            self.front.publish(message)
+            self.joints.publish(self._joint_state(now))
+
+    def _joint_state(self, now: int):
+        if self.fault == "type":
+            return TYPES.new("std_msgs/msg/String", data="a")
+        names, values = {
+            "missing": (["a"], [1]),
+            "nan": (["a", "b"], [1, np.nan]),
+            "reordered": (["b", "c", "a"], [2, 3, 1]),
+        }.get(self.fault, (["a", "b"], [1, 2]))
+        message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
+        return message

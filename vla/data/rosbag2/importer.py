@@ -1,0 +1,81 @@
+"""`vla data import rosbag2`: a recorded bag into a LeRobot v3 dataset, as the `ros` section of a robot spec says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.data.rosbag2.bag import Bag
+from vla.data.rosbag2.frames import Framer, episodes, stamp_columns
+from vla.data.staging import Span, Staging, check_output
+from vla.errors import UserError
+from vla.spec import RobotSpec
+from vla.streams import Streams, extra, sources
+
+COMMAND = "import"
+RECORD = Path("meta/import.json")
+
+
+def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = None) -> None:
+    """Import into `out`, whole or not at all. task: the instruction, for bags that do not say it.
+
+    Prints how old what was seen at each tick, and what had to be left out. Raises UserError for what is no bag, for
+    topics that the spec names and the bag lacks, and for an output that cannot be written.
+    """
+    spec_file = assets.find("robot", spec_name)
+    spec = RobotSpec.load(spec_file)
+    path, out = path.resolve(), out.resolve()
+    assets.check_folder_writable(out)
+    assets.check_folder_writable(out.parent)
+    framer = Framer(spec, task or "")
+    wanted = {"source": str(path), "spec_sha256": hashlib.sha256(spec_file.read_bytes()).hexdigest(), "task": task}
+    if check_output(out, RECORD, wanted, COMMAND):
+        print(f"{out} holds it (it was there)")
+        return
+    bag = Bag.open(path)
+    _check_topics(spec, bag, task)
+    staging = Staging(out, wanted, COMMAND)
+    with staging.opened():
+        folder = staging.unfinished(Span(0, 0))
+        count, frames = _record(bag, framer, folder)
+        for line in (*framer.report.lines(), *bag.damage):
+            print(f"vla: {line}", file=sys.stderr)
+        if not count:
+            raise UserError(f"import: {path} has no moment at which every stream of the spec is there and fresh")
+        (folder / RECORD).write_text(json.dumps(wanted, indent=2))
+        staging.finish(folder)
+    print(f"{count} episodes, {frames} frames in {out}")
+
+
+def _record(bag: Bag, framer: Framer, folder: Path) -> tuple[int, int]:
+    """Episodes and frames written."""
+    from vla.data.recorder import EpisodeRecorder  # seconds of importing
+
+    recorder, count, frames = None, 0, 0
+    for episode in episodes(framer, bag.messages(framer.topics)):
+        if not episode.task:
+            raise UserError("import: the bag does not say what is done in it; give --instruction TEXT")
+        recorder = recorder or EpisodeRecorder(folder, framer.spec, labels=False, extra=stamp_columns(framer.spec))
+        recorder.write(episode)
+        count, frames = count + 1, frames + len(episode.frames)
+    if recorder:
+        recorder.close()
+    return count, frames
+
+
+def _check_topics(spec: RobotSpec, bag: Bag, task: str | None) -> None:
+    parts = [part for kind in ("camera", "state", "action") for part in sources(spec, kind)]
+    needed = {topic: stream.type for topic, stream in Streams(parts, extra(spec, "clock")).topics.items()}
+    missing = [topic for topic in needed if topic not in bag.topics]
+    if missing:
+        raise UserError(f"import: {bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}")
+    for topic, kind in needed.items():
+        if bag.topics[topic] != kind:
+            raise UserError(f"import: {topic} is {bag.topics[topic]} in {bag.path}, the spec says {kind}")
+    told: list[Any] = [extra(spec, name) for name in ("instruction", "outcome")]
+    if task is None and not any(stream and stream.topic in bag.topics for stream in told):
+        raise UserError("import: the bag does not say what is done in it; give --instruction TEXT")
