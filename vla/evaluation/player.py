@@ -22,7 +22,7 @@ class Player:
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
         self._policy = policy or load_policy(setup.policy)
-        self._robot = make_robot(setup.env, setup.task, setup.split)
+        self._robot = make_robot(setup.env, setup.task, setup.split, lazy=True)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 
