@@ -150,7 +150,7 @@ def _add_eval(commands: Any) -> None:
     parser = _command(commands, "eval", _eval, "success rate over many episodes, with its interval and latencies")
     _add_who_and_where(parser)
     parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
-    parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
+    parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
     parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
     parser.add_argument("--variant", type=variant, default="two-speed", metavar="V", help=VARIANT_HELP)
@@ -165,6 +165,7 @@ def _add_eval(commands: Any) -> None:
     _add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and its plots there")
+    parser.add_argument("--compare", type=existing_file, metavar="FILE", help="JSON of another policy's same episodes")
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -185,6 +186,7 @@ def _eval(args: argparse.Namespace) -> None:
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         report=args.report,
+        compare=args.compare,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
     if args.json:

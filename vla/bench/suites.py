@@ -14,8 +14,8 @@ from vla.data.attempts import expert_maker
 from vla.data.staging import Span
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
-from vla.robots.gym_sim import GymRobot, find_environment
 from vla.robots.benchmarks import METAWORLD_MT50
+from vla.robots.gym_sim import GymRobot, find_environment
 
 HORIZON = 500
 
@@ -97,14 +97,13 @@ class _ExpertWorker:
 
 
 def _theirs(task: str, seeds: range) -> list[bool]:
-    """Nothing of ours: MetaWorld's environment and policy as its documentation and LeRobot's evaluation run them."""
-    import metaworld
+    """Nothing of ours: MetaWorld's environment, as its own `set_task` and LeRobot's evaluation ready it, and policy."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     from metaworld.policies import ENV_POLICY_MAP
 
-    benchmark = metaworld.MT1(task, seed=42)
-    env: Any = benchmark.train_classes[task]()
-    env.set_task(benchmark.train_tasks[0])
-    env.reset()
+    env: Any = ALL_V3_ENVIRONMENTS[task]()
+    env._partially_observable, env._set_task_called = False, True
+    del env.sawyer_observation_space
     env._freeze_rand_vec, env.seeded_rand_vec = False, True
     policy: Any = ENV_POLICY_MAP[task]()
     outcomes = []

@@ -102,9 +102,7 @@ class CorrectedActor:
         self._policy = TandemPolicy.from_pretrained(policy)
         entry = find_environment(env, task)
         self._make_expert = expert_maker(entry)
-        self._robots = [
-            GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks
-        ]
+        self._robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
         for robot in self._robots:
             robot.connect()
 
@@ -216,4 +214,4 @@ def expert_maker(entry: Environment) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name != f"{entry.module}.experts":
             raise
-        raise UserError(f"environment {entry.robot} has no scripted experts; give --policy") from None
+        raise UserError(f"environment {entry.id} has no scripted experts; give --policy") from None

@@ -17,6 +17,8 @@ HORIZON = 500
 """MetaWorld's own `max_path_length`."""
 STEP = 0.01
 """Metres that the hand's target moves for MetaWorld's action 1."""
+LONGEST_PLAY = 120
+"""Steps that an expert plays before a still scene, at most; most tasks are done by then."""
 KEPT = 10
 """Scenes kept for the next time their task comes up: 65 MB each, and MT10 fits."""
 
@@ -40,6 +42,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     hand position (m) and gripper opening (1 = open). Action float32 (4,): step of the hand's target (m, at most 0.01
     per axis) and gripper opening. An episode ends at the first step that MetaWorld calls a success, or after 500.
 
+    With reset option `still`, the expert has already played for a while, as far as it may have come.
     suite: "mt50" or "mt10". task: "all", a difficulty group or a task's name. split: whose words; see `Task.sentences`.
     """
 
@@ -107,6 +110,8 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self._scene = self._open(self.names[seed % len(self.names)])
         self._scene.reset(seed)
+        if (options or {}).get("still"):
+            self._play_on(np.random.default_rng([seed, 1]))
         sentences = self._scene.task.sentences(self.split)
         self._text = sentences[int(np.random.default_rng([seed, len(sentences)]).integers(len(sentences)))]
         return self._observation(), self._info(False)
@@ -165,11 +170,18 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if name not in self._scenes:
             while len(self._scenes) >= KEPT:
                 self._scenes.popitem(last=False)[1].close()
-            self._scenes[name] = TaskScene(
-                name, task_table()[name], self.obs_size, self._high_quality, self._context
-            )
+            self._scenes[name] = TaskScene(name, task_table()[name], self.obs_size, self._high_quality, self._context)
         self._scenes.move_to_end(name)
         return self._scenes[name]
+
+    def _play_on(self, rng: np.random.Generator) -> None:
+        """Let MetaWorld's expert begin, with a hand less sure than its own: a moment in the middle of the task."""
+        from vla.evaluation.suites.metaworld.experts import make_expert
+
+        expert = make_expert(self, rng)
+        for _ in range(int(rng.integers(LONGEST_PLAY))):
+            if self.scene.step(to_metaworld(expert.perturb(expert.act())))[1]:
+                break
 
     def _observation(self) -> dict[str, Any]:
         black = np.zeros((self.obs_size, self.obs_size, 3), np.uint8)

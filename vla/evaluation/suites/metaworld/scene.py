@@ -26,9 +26,7 @@ class TaskScene:
     new for MetaWorld.
     """
 
-    def __init__(
-        self, name: str, task: Task, size: int, high_quality: bool, context: Callable[[], Any]
-    ) -> None:
+    def __init__(self, name: str, task: Task, size: int, high_quality: bool, context: Callable[[], Any]) -> None:
         check_mujoco()
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
