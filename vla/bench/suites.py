@@ -57,7 +57,7 @@ def bench_experts(check: ExpertCheck, workers: int) -> dict[str, Any]:
         run_spans(_ExpertWorker, check, spans, workers, note)
     tasks = {task: found[task] for task in check.tasks}
     sums = {task: (sum(both["ours"]), sum(both["theirs"])) for task, both in tasks.items()}
-    peer = "MetaWorld's own loop"
+    peer = "own loop"
     share = 1 / check.episodes
     rows = [Row(task, share * ours, "success", peer, share * theirs) for task, (ours, theirs) in sums.items()]
     ours, theirs = np.sum(list(sums.values()), axis=0) / (check.episodes * len(tasks))

@@ -15,9 +15,7 @@ METAWORLD_GROUPS: Mapping[str, tuple[str, ...]] = {
         *("basketball-v3", "bin-picking-v3", "box-close-v3", "coffee-pull-v3", "coffee-push-v3", "hammer-v3"),
         *("peg-insert-side-v3", "push-wall-v3", "soccer-v3", "sweep-v3", "sweep-into-v3"),
     ),
-    "hard": (
-        *("assembly-v3", "hand-insert-v3", "pick-out-of-hole-v3", "pick-place-v3", "push-v3", "push-back-v3"),
-    ),
+    "hard": ("assembly-v3", "hand-insert-v3", "pick-out-of-hole-v3", "pick-place-v3", "push-v3", "push-back-v3"),
     "very_hard": ("shelf-place-v3", "disassemble-v3", "stick-pull-v3", "stick-push-v3", "pick-place-wall-v3"),
 }
 """MT50 by difficulty, as Seo et al. (Masked World Models, arXiv 2206.14244) sorted it and LeRobot's evaluation

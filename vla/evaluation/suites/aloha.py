@@ -5,7 +5,7 @@ As LeRobot evaluates them: seed s places the objects by `gym_aloha`'s own sample
 when looked at, only that one.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import mujoco
@@ -27,10 +27,14 @@ SENTENCES = {
 FULL_REWARD = 4
 
 
-class Request(dict[str, Any]):
-    """What can be asked for; its entries are attributes too."""
+class Request(NamedTuple):
+    """What can be asked for, as `SimulatedRobot.instructions` promises."""
 
-    __getattr__ = dict.__getitem__
+    text: str
+    family: str
+    target: str = ""
+    goal: str = ""
+    split: str = "train"
 
 
 class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -77,6 +81,8 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observation(observation["agent_pos"]), {"is_success": False}
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        if not np.all(np.isfinite(action)):
+            raise ValueError(f"action has a value that is not finite: {action}")
         if self._pixels is not None:
             self._pixels.expire()
         observation, reward, _, _, _ = self._envs[self._name].step(np.asarray(action, np.float64))
@@ -84,7 +90,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observation(observation["agent_pos"]), float(reward), success, False, {"is_success": success}
 
     def instructions(self) -> list[Request]:
-        return [Request(text=self.task_description, family=self.task, target="", goal="", split="train")]
+        return [Request(self.task_description, self.task)]
 
     def set_instruction(self, text: str) -> None:
         if text != self.task_description:
