@@ -53,7 +53,7 @@ def test_the_tasks_are_those_of_metaworld():
     from metaworld.env_dict import MT10_V3, MT50_V3
 
     assert set(METAWORLD_MT50) == set(MT50_V3) == set(task_table())
-    assert METAWORLD_MT10 == tuple(MT10_V3)
+    assert tuple(MT10_V3) == METAWORLD_MT10
 
 
 def test_the_groups_are_those_of_lerobots_evaluation():
@@ -153,7 +153,7 @@ def test_the_front_camera_is_where_published_evaluations_put_it_and_upright(mt10
     scene = mt10.environment.scene
     np.testing.assert_allclose(scene.data.camera("corner2").xpos, [0.75, 0.075, 0.7])
     place = scene.target_place()
-    (u, v), (_, above) = scene.project(place), scene.project(place + [0, 0, 0.1])
+    (u, v), (_, above) = scene.project(place), scene.project(np.add(place, (0, 0, 0.1)))
     assert 0 < u < 1 and 0 < v < 1 and above < v
     labelled = scene.geometry() == 1 + list(scene.task.things).index("puck")
     rows, columns = np.nonzero(labelled)

@@ -65,6 +65,7 @@ class ModelRenderer:
 
     def _draw(self, data: mujoco.MjData, camera: int) -> NDArray[np.uint8]:
         self._gl.make_current()
+        mujoco.mjr_restoreBuffer(self._context)  # another model may have been drawn last
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
