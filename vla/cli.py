@@ -26,6 +26,7 @@ BENCHES = {
     "runtime": "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
     "dds": "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
+    "suites": "which public benchmarks can be run here; with --experts, whether their experts do as well as at home",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
 
@@ -177,7 +178,7 @@ def _add_eval(commands: Any) -> None:
     parser = _command(commands, "eval", _eval, "success rate over many episodes, with its interval and latencies")
     _add_who_and_where(parser)
     parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
-    parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
+    parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
     parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
     parser.add_argument("--variant", type=variant, default="two-speed", metavar="V", help=VARIANT_HELP)
@@ -192,6 +193,7 @@ def _add_eval(commands: Any) -> None:
     _add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and its plots there")
+    parser.add_argument("--compare", type=existing_file, metavar="FILE", help="JSON of another policy's same episodes")
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -212,6 +214,7 @@ def _eval(args: argparse.Namespace) -> None:
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         report=args.report,
+        compare=args.compare,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
     if args.json:
@@ -380,14 +383,15 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
-    parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
+    parser.add_argument("--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="latency, suites: these (default all)")
+    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (latency: 200), or a task (suites: 20)")
+    parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
-    latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
-    latency.add_argument("--episodes", type=whole(1), default=200, metavar="N", help="a point (default 200)")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
     _add_workers(parser)
 
@@ -395,6 +399,7 @@ def _add_bench(commands: Any) -> None:
 def _bench(args: argparse.Namespace) -> None:
     if args.json:
         assets.check_file_writable(args.json, "--json")
+    env = args.env or ("metaworld" if args.what == "suites" else "tabletop-suite")
     if args.what == "sim":
         from vla.bench.sim import bench_sim
 
@@ -414,16 +419,25 @@ def _bench(args: argparse.Namespace) -> None:
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 
-        document = bench_actions(args.env, args.seed)
+        document = bench_actions(env, args.seed)
+    elif args.what == "suites" and args.experts:
+        from vla.bench.suites import ExpertCheck, bench_experts, expert_tasks
+
+        check = ExpertCheck(env, expert_tasks(env, args.tasks), args.episodes or 20, args.seed)
+        document = bench_experts(check, args.workers)
+    elif args.what == "suites":
+        from vla.evaluation.suites.listing import list_suites
+
+        document = list_suites()
     elif args.what == "words":
         from vla.bench.words import bench_words
 
-        document = bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
+        document = bench_words(args.policy, env, args.scenes, args.seed, args.workers)
     else:
         from vla.bench.latency import Study, bench_latency, default_tasks
 
-        tasks = default_tasks(args.env, args.tasks)
-        study = Study(args.policy, args.peer, args.env, tasks, args.episodes, args.seed)
+        tasks = default_tasks(env, args.tasks)
+        study = Study(args.policy, args.peer, env, tasks, args.episodes or 200, args.seed)
         document = bench_latency(study, args.out, args.workers)
     if args.json:
         _write_json(args.json, document)

@@ -33,11 +33,12 @@ def children(pid: int) -> list[int]:
 
 def test_results_do_not_depend_on_the_number_of_workers(untrained):
     options = EvalOptions(timing=Timing(s2_delay=0.2, s1_delay=1))
-    alone, shared = (evaluate(str(untrained), "tabletop", 2, 40, options, workers) for workers in (1, 2))
-    assert alone["outcomes"] == shared["outcomes"]
-    assert alone["details"] == shared["details"]
-    assert alone["latency"]["s2_age_s"] == shared["latency"]["s2_age_s"]
-    assert alone["counts"] == shared["counts"]
+    alone, *others = (evaluate(str(untrained), "tabletop", 4, 40, options, workers) for workers in (1, 2, 4))
+    for shared in others:
+        assert alone["outcomes"] == shared["outcomes"]
+        assert alone["details"] == shared["details"]
+        assert alone["latency"]["s2_age_s"] == shared["latency"]["s2_age_s"]
+        assert alone["counts"] == shared["counts"]
 
 
 def test_what_a_worker_refuses_is_told_as_it_is(untrained, tmp_path):

@@ -5,7 +5,6 @@ Fitted to some episodes, measured on others: tokens per chunk, and chunks encode
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from tokenizers.trainers import BpeTrainer
 from vla.actions.fast import SCALE, VOCABULARY, FastTokens
 from vla.actions.normalize import Quantiles
 from vla.bench.table import Row, report
+from vla.data.attempts import expert_maker
 from vla.data.workers import progress_bar
 from vla.robots.gym_sim import find_environment
 
@@ -94,7 +94,7 @@ def bench_actions(env: str, seed: int, episodes: int = EPISODES) -> dict[str, An
 def _chunks(env: str, seed: int, episodes: int) -> tuple[Float[np.ndarray, "N H A"], Float[np.ndarray, "M H A"]]:
     """Normalised chunks, to fit to and to measure on: all that lie within an episode."""
     entry = find_environment(env)
-    make_expert = importlib.import_module(f"{entry.module}.experts").make_expert
+    make_expert = expert_maker(entry)
     world: Any = gymnasium.make(entry.id, render=False, **entry.kwargs).unwrapped
     played = []
     with progress_bar("experts", episodes) as advance:

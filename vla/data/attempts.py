@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
-from vla.robots.gym_sim import GymRobot, Pixel, find_environment
+from vla.errors import UserError
+from vla.robots.gym_sim import Environment, GymRobot, Pixel, check_installed, find_environment
 from vla.spec import RobotSpec
 
 LONGEST_DELAY = 1.0
@@ -34,7 +35,7 @@ class Actor(Protocol):
 class ExpertActor:
     """The scripted expert of a `gym_tabletop`-like environment, on training instructions only.
 
-    Every other seed has randomised looks. Recorded is what the expert would do, executed what its hand makes of it.
+    The environment's looks take turns. Recorded is what the expert would do, executed what its hand makes of it.
     """
 
     keeps_failures = False
@@ -43,15 +44,15 @@ class ExpertActor:
         import gymnasium
 
         entry = find_environment(env, task)
-        self._make_expert = _expert_maker(entry.module)
+        self._make_expert = expert_maker(entry)
         self._spec = spec
         self._envs: list[Any] = [
-            gymnasium.make(entry.id, task=task, randomize=randomize, **entry.kwargs, **entry.practice).unwrapped
-            for randomize in (False, True)
+            gymnasium.make(entry.id, task=task, **entry.kwargs, **entry.practice, **look).unwrapped
+            for look in entry.looks
         ]
 
     def play(self, seed: int) -> list[Episode]:
-        env = self._envs[seed % 2]
+        env = self._envs[seed % len(self._envs)]
         observation, info = env.reset(seed=seed)
         expert = self._make_expert(env, np.random.default_rng(seed))
         episodes = [Episode(env.task_description)]
@@ -60,13 +61,15 @@ class ExpertActor:
                 episodes.append(Episode(env.task_description))
             action = expert.act()
             marks = env.annotation()
-            before, subtask, progress = observation, expert.subtask, expert.progress
+            # Before the step: an environment that renders on demand shows the present only.
+            images = {name: observation["pixels"][name] for name in self._spec.camera_names}
+            state, subtask, progress = observation["agent_pos"], expert.subtask, expert.progress
             observation, _, terminated, truncated, info = env.step(expert.perturb(action))
             disturbed = expert.disturbed or bool(info.get("disturbed"))
             episodes[-1].frames.append(
                 Frame(
-                    images={name: before["pixels"][name] for name in self._spec.camera_names},
-                    state=before["agent_pos"],
+                    images=images,
+                    state=state,
                     action=action,
                     subtask=subtask,
                     progress=float(progress),
@@ -102,10 +105,8 @@ class CorrectedActor:
         torch.set_num_threads(1)
         self._policy = TandemPolicy.from_pretrained(policy)
         entry = find_environment(env, task)
-        self._make_expert = _expert_maker(entry.module)
-        self._robots = [
-            GymRobot(entry, task=task, randomize=randomize, **entry.practice) for randomize in (False, True)
-        ]
+        self._make_expert = expert_maker(entry)
+        self._robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
         for robot in self._robots:
             robot.connect()
 
@@ -117,7 +118,7 @@ class CorrectedActor:
 
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
-        robot = self._robots[seed % 2]
+        robot = self._robots[seed % len(self._robots)]
         robot.reset(seed)
         expert = self._make_expert(robot.environment, rng)
         episodes = [Episode(robot.instruction)]
@@ -210,6 +211,15 @@ class PolicyActor:
         return self._robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
 
 
-def _expert_maker(module: str) -> Callable[..., Any]:
-    """Of an environment's package: (environment, source of chance) to an expert of its scene."""
-    return importlib.import_module(f"{module}.experts").make_expert
+def expert_maker(entry: Environment) -> Callable[..., Any]:
+    """(environment, source of chance) to an expert of its scene. UserError if it has none, or its package is missing.
+
+    Importing it also makes gymnasium know the environment.
+    """
+    check_installed(entry)
+    try:
+        return importlib.import_module(f"{entry.module}.experts").make_expert
+    except ModuleNotFoundError as error:
+        if error.name != f"{entry.module}.experts":
+            raise
+        raise UserError(f"environment {entry.id} has no scripted experts; give --policy") from None

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vla import assets
+from vla.data.attempts import expert_maker
 from vla.data.join import KEPT, join_parts, kept_in
 from vla.data.staging import Span, Staging, check_output
-from vla.data.stills import StillSettings, collect_stills
+from vla.data.stills import StillSettings, collect_stills, labels_of
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
 from vla.robots.gym_sim import check_rendering, find_environment
@@ -69,7 +70,7 @@ def collect(
         raise UserError("collect: give --episodes N or --stills N: a folder holds one kind of data")
     if corrected and not policy:
         raise UserError("collect: --corrected needs a --policy to correct")
-    find_environment(env, task)
+    entry = find_environment(env, task)
     out = out.resolve()
     assets.check_folder_writable(out)
     assets.check_folder_writable(out.parent)
@@ -77,9 +78,13 @@ def collect(
     if stills:
         if policy:
             raise UserError("collect: --policy drives episodes; still scenes have none")
-        new = collect_stills(StillSettings(env, seed, task), stills, out, workers)
+        labels_of(entry)
+        size = RobotSpec.load(assets.find("robot", entry.robot)).camera("front").height
+        new = collect_stills(StillSettings(env, seed, task, size), stills, out, workers)
         print(f"{stills} still scenes in {out}" + ("" if new else " (they were there)"))
         return
+    if policy is None or corrected:
+        expert_maker(entry)
     summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected), episodes, out, workers)
     print(f"{episodes} episodes in {out}: {summary}")
 

@@ -23,8 +23,8 @@ class EpisodeRecorder:
     """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded. extra: more
-    columns, as LeRobot describes features; frames have them in `Frame.extra`.
+    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded.
+    extra: more columns, as LeRobot describes features; frames have them in `Frame.extra`.
     """
 
     def __init__(

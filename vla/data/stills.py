@@ -7,10 +7,11 @@ byte at which each line starts, `meta.json` and `robot_spec.yaml`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from vla import assets
 from vla.data.staging import Span, Staging, check_output
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
-from vla.robots.gym_sim import find_environment
+from vla.robots.gym_sim import Environment, check_installed, find_environment
 
 VERSION = 2
 BLOCK = 200
@@ -116,22 +117,11 @@ class _StillWorker:
         self.settings, self.staging = job
         import gymnasium
 
-        import gym_tabletop
-        from gym_tabletop.experts import MOVES
-
-        entry = find_environment(self.settings.env)
-        self.classes, self.families = gym_tabletop.CELL_CLASSES, tuple(MOVES)
-        self.envs = [
-            gymnasium.make(
-                entry.id,
-                task=self.settings.task,
-                obs_size=self.settings.size,
-                randomize=randomize,
-                render=False,
-                **entry.kwargs,
-            ).unwrapped
-            for randomize in (False, True)
-        ]
+        entry = find_environment(self.settings.env, self.settings.task)
+        self.labels = labels_of(entry)
+        self.classes, self.families = self.labels.CLASSES, self.labels.FAMILIES
+        options = {"task": self.settings.task, "obs_size": self.settings.size, "render": False, **entry.kwargs}
+        self.envs = [gymnasium.make(entry.id, **options, **look).unwrapped for look in entry.looks]
 
     def run(self, span: Span, report: Report) -> None:
         size = self.settings.size
@@ -158,31 +148,24 @@ class _StillWorker:
             env.close()
 
     def _scene(self, index: int) -> tuple[NDArray, NDArray, NDArray, list[dict[str, Any]]]:
-        from gym_tabletop.experts import make_expert
-        from gym_tabletop.words import Doing, make_questions
-
-        env: Any = self.envs[index % 2]
+        env: Any = self.envs[index % len(self.envs)]
         env.reset(seed=self.settings.seed + index, options={"still": True})
-        cells = env.cells()
-        scene = self._as_seen(env, cells)
-        objects = np.zeros((len(self.classes), 3), np.float32)
-        for thing in scene.things:
-            if thing.visible:
-                objects[self.classes.index(thing.name)] = (1, *thing.pixel)
-        rng = np.random.default_rng([self.settings.seed, index])
-        expert = make_expert(env, rng)
-        expert.act()  # closed-loop: what it would do now says how far things are
-        doing = Doing(env.instruction(), expert.subtask, expert.progress)
-        questions = make_questions(scene, [*env.instructions(), *env.half_done()], self.families, rng, doing)
-        return env.image("front"), cells, objects, [q.to_dict() for q in questions]
+        cells, objects, questions = self.labels.label(env, np.random.default_rng([self.settings.seed, index]))
+        return env.image("front"), cells, objects, questions
 
-    def _as_seen(self, env: Any, cells: NDArray[np.uint8]) -> Any:
-        """The scene, with things the arm or others hide no longer visible: words must not ask for the unseen."""
-        scene = env.scene()
-        names = {self.classes[i - 1] for i in np.unique(cells) if i}
-        if any(t.visible and t.name not in names for t in scene.things):  # small ones may fill no whole cell
-            names |= {self.classes[i - 1] for i in np.unique(env.cells(4)) if i}
-        return replace(scene, things=tuple(replace(t, visible=t.visible and t.name in names) for t in scene.things))
+
+def labels_of(entry: Environment) -> Any:
+    """The `labels` module of an environment's package: CLASSES, FAMILIES and `label(env, source of chance)`.
+
+    UserError if it has none, or its package is missing.
+    """
+    check_installed(entry)
+    try:
+        return importlib.import_module(f"{entry.module}.labels")
+    except ModuleNotFoundError as error:
+        if error.name not in (f"{entry.module}.labels", entry.module):
+            raise
+        raise UserError(f"environment {entry.id} has no labels for still scenes") from None
 
 
 def _join(parts: list[Path], joined: Path) -> None:

@@ -57,13 +57,18 @@ def episode_line(result: EpisodeResult) -> str:
 
 
 def print_summary(document: Mapping[str, Any]) -> None:
-    """Success by family with intervals, and latencies."""
+    """Success by family and by group of families with intervals, and latencies."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("family")
     for name in ("episodes", "success", "95 % interval"):
         table.add_column(name, justify="right")
     for name, group in document["per_task"].items():
         table.add_row(name, *_cells(group))
+    if document["per_group"]:
+        table.add_section()
+        for name, group in document["per_group"].items():
+            table.add_row(name, *_cells(group))
+        table.add_row("mean of the groups", "", f"{100 * document['group_mean']:.1f} %", "")
     table.add_section()
     table.add_row("all", *_cells(document), style="bold")
     held_out = {name: group for name, group in document["per_split"].items() if name != "train"}

@@ -3,7 +3,7 @@
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from vla import assets
 from vla.errors import UserError
+from vla.evaluation.compare import Wanted, compare, print_comparison, read_other
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import EpisodeResult, Play
 from vla.evaluation.pool import Job, play_all
@@ -31,7 +32,8 @@ class EvalOptions:
     """What `vla eval` can be asked for.
 
     task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
-    variant: how the policy is run (`vla.runtime.variants`). report: folder for report.html.
+    variant: how the policy is run (`vla.runtime.variants`). report: folder for report.html. compare: an earlier
+    result over the same episodes, to pair this one with.
     """
 
     task: str = "all"
@@ -40,6 +42,7 @@ class EvalOptions:
     variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
     report: Path | None = None
+    compare: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant")}
@@ -62,7 +65,11 @@ def evaluate(
     """
     options = options or EvalOptions()
     check_counts(episodes, seed, workers)
-    find_environment(env, options.task, options.split)
+    entry = find_environment(env, options.task, options.split)
+    other = None
+    if options.compare:
+        wanted = Wanted(env, seed, episodes, options.task, options.split, options.swap)
+        other = read_other(options.compare, wanted)
     play = Play(
         timing=options.timing,
         choice="swap" if options.swap else "given",
@@ -93,10 +100,20 @@ def evaluate(
             progress(result)
         results.sort(key=lambda result: result.index)
         document = make_document(policy, env, seed, results, options)
+        if other is not None:
+            document["compared"] = compare(document, other, entry.groups)
         if options.report:
             write_report(options.report / "report.html", document, results, media)
     print_summary(document)
+    if other is not None:
+        print_comparison(document["compared"])
     return document
+
+
+def group_mean(per_group: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The mean of the groups' success rates, each counting the same, as MT50 is reported; None without groups."""
+    rates = [group["success_rate"] for group in per_group.values()]
+    return sum(rates) / len(rates) if rates else None
 
 
 def check_counts(episodes: int, seed: int, workers: int) -> None:
@@ -119,12 +136,19 @@ def make_document(
         return [value for result in results for value in getattr(result, key)]
 
     outcomes = [result.success for result in results]
+    groups = {
+        name: [result.success for result in results if result.family in tasks]
+        for name, tasks in find_environment(env).groups.items()
+    }
+    per_group = {name: success_summary(some) for name, some in groups.items() if some}
     return {
         "policy": policy,
         "env": env,
         "seed": seed,
         **success_summary(outcomes),
         "per_task": grouped("family"),
+        "per_group": per_group,
+        "group_mean": group_mean(per_group),
         "per_split": grouped("split"),
         "outcomes": outcomes,
         "latency": {key: percentiles(pooled(key)) for key in ("s1_ms", "s2_ms", "s2_age_s")},

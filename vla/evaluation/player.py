@@ -4,7 +4,7 @@ from vla import assets
 from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path
-from vla.robots.gym_sim import make_robot
+from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy
 
 
@@ -22,7 +22,9 @@ class Player:
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
         self._policy = policy or load_policy(setup.policy)
-        self._robot = make_robot(setup.env, setup.task, setup.split)
+        # Who draws an episode afterwards needs a twin for that, or every image at once.
+        lazy = setup.media is None or find_environment(setup.env).twin_size > 0
+        self._robot = make_robot(setup.env, setup.task, setup.split, lazy)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 

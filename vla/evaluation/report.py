@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.evaluation.charts import Rate, histogram, rate_bars
+from vla.evaluation.compare import comparison_cells
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.page import page, table
 from vla.evaluation.setup import media_path
@@ -32,10 +33,12 @@ def write_report(path: Path, document: Mapping[str, Any], results: Sequence[Epis
             _headline(name, document),
             "<h2>Success</h2>",
             _success_table(document),
+            _comparison(document),
+            _sheets("Failures", [r for r in results if not r.success], MAX_FAILURES, media),
             "<h2>Measurements</h2>",
             _charts(document, results),
             _videos(results, media),
-            _sheets(results, media),
+            _sheets("Successes", [r for r in results if r.success], MAX_SUCCESSES, media),
             "<h2>Episodes</h2>",
             _episode_table(results),
             _provenance(document),
@@ -89,20 +92,36 @@ def _success_table(document: Mapping[str, Any]) -> str:
 
     numbers = [("episodes", True), ("success", True), ("95 % interval", True)]
     tables = table([("family", False), *numbers], rows({**document["per_task"], "all": document}), last_is_total=True)
+    if document["per_group"]:
+        mean = ["<b>mean of the groups</b>", "", f"{100 * document['group_mean']:.1f} %", ""]
+        grouped = table([("group", False), *numbers], [*rows(document["per_group"]), mean], last_is_total=True)
+        tables = f'{grouped}<div class="next">{tables}</div>'
     if set(document["per_split"]) - {"train"}:
         named = {SPLIT_NAMES.get(name, name): group for name, group in document["per_split"].items()}
         tables += f'<div class="next">{table([("words and objects", False), *numbers], rows(named))}</div>'
     return tables
 
 
+def _comparison(document: Mapping[str, Any]) -> str:
+    compared = document.get("compared")
+    if compared is None:
+        return ""
+    columns = ("episodes", "won", "lost", "difference, points", "95 % interval")
+    groups = (*compared["per_group"].items(), ("all", compared["all"]))
+    rows = [[escape(name), *comparison_cells(row)] for name, row in groups]
+    body = table([("group", False), *((name, True) for name in columns)], rows, last_is_total=True)
+    return f"<h2>Beside {escape(Path(compared['policy']).name)}, on the same episodes</h2>{body}"
+
+
 def _charts(document: Mapping[str, Any], results: Sequence[EpisodeResult]) -> str:
-    groups = [*document["per_task"].items(), ("all", document)]
+    by = "group" if document["per_group"] else "family"
+    groups = [*(document["per_group"] or document["per_task"]).items(), ("all", document)]
     rates = [Rate(name, g["success_rate"], g["ci95"][0], g["ci95"][1], g["episodes"]) for name, g in groups]
     ages, slow, fast = ([x for one in results for x in getattr(one, key)] for key in ("s2_age_s", "s2_ms", "s1_ms"))
     steps = [("good", [r.steps for r in results if r.success]), ("bad", [r.steps for r in results if not r.success])]
     key = '<p class="key"><i></i>success<i class="bad"></i>failure</p>'
     cards = [
-        ("Success by family, %", rate_bars(rates)),
+        (f"Success by {by}, %", rate_bars(rates)),
         ("Steps per episode", histogram(steps, "steps") + key),
         ("Age of the thought at each replan", histogram([("age", ages)], "s")),
         ("S2, time per thought", histogram([("slow", slow)], "ms")),
@@ -123,20 +142,18 @@ def _videos(results: Sequence[EpisodeResult], media: Path | None) -> str:
     return f'<h2>Videos</h2><div class="videos">{"".join(figures)}</div>' if figures else ""
 
 
-def _sheets(results: Sequence[EpisodeResult], media: Path | None) -> str:
-    sections = []
-    for title, wanted, most in (("Failures", False, MAX_FAILURES), ("Successes", True, MAX_SUCCESSES)):
-        kind = [result for result in results if result.success == wanted]
-        shown = [r for r in kind if media and media_path(media, r.index, "jpg").exists()][:most]
-        if not shown:
-            continue
-        note = f' <span class="soft">{len(shown)} of {len(kind)}</span>' if len(shown) < len(kind) else ""
-        sections.append(f"<h2>{title}{note}</h2>")
-        for result in shown:
-            assert media is not None
-            source = _embed(media_path(media, result.index, "jpg"), "image/jpeg")
-            image = f'<img alt="{escape(result.instruction)}" src="{source}">'
-            sections.append(f'<figure><div class="scroll sheet">{image}</div>{_caption(result)}</figure>')
+def _sheets(title: str, results: Sequence[EpisodeResult], most: int, media: Path | None) -> str:
+    if media is None:
+        return ""
+    shown = [r for r in results if media_path(media, r.index, "jpg").exists()][:most]
+    if not shown:
+        return ""
+    note = f' <span class="soft">{len(shown)} of {len(results)}</span>' if len(shown) < len(results) else ""
+    sections = [f"<h2>{title}{note}</h2>"]
+    for result in shown:
+        source = _embed(media_path(media, result.index, "jpg"), "image/jpeg")
+        image = f'<img alt="{escape(result.instruction)}" src="{source}">'
+        sections.append(f'<figure><div class="scroll sheet">{image}</div>{_caption(result)}</figure>')
     return "".join(sections)
 
 
@@ -152,7 +169,7 @@ def _episode_table(results: Sequence[EpisodeResult]) -> str:
     header = [("seed", True), ("instruction", False), ("S2 says", False), ("steps", True), ("success", False)]
     rows = [
         [str(r.seed), escape(r.instruction), escape(plain_words(r.words)) or "–", str(r.steps), _mark(r.success)]
-        for r in results
+        for r in sorted(results, key=lambda result: result.success)  # failures first, each in seed order
     ]
     body = table(header, rows)
     return body if len(rows) <= 20 else f"<details><summary>All {len(rows)} episodes</summary>{body}</details>"

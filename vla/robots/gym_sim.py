@@ -3,6 +3,7 @@
 import ctypes
 import difflib
 import importlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from vla import assets
 from vla.errors import UserError
 from vla.robots.base import Observation
+from vla.robots.benchmarks import ALOHA_TASKS, METAWORLD_GROUPS, METAWORLD_MT10, METAWORLD_MT50
 from vla.spec import RobotSpec
 
 Pixel = tuple[float, float]
 
 INSTALL_EGL = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
+INSTALL_BENCH = "pip install 'vla[bench]'"
+METAWORLD_ID, ALOHA_ID = "vla/MetaWorld-v0", "vla/Aloha-v0"
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,11 @@ class Environment:
     """A registered environment.
 
     module: what to import so that gymnasium knows `id`. robot: the shipped robot spec it obeys.
-    kwargs: passed to `gymnasium.make`; task and split too. practice: passed too where demonstrations are recorded.
-    twin_size: side in pixels of large pictures for people,
-    rendered from a twin of the environment; 0 if it cannot be had that way.
+    families: names of its tasks; groups: several of them under one name, such as a difficulty.
+    kwargs: passed to `gymnasium.make`; task and split too. practice: passed too where demonstrations are recorded,
+    and one of `looks` in turn.
+    twin_size: side in pixels of large pictures for people, rendered from a twin of the environment; 0 if it cannot be
+    had that way. package: what has to be installed beside ours.
     """
 
     id: str
@@ -38,8 +44,13 @@ class Environment:
     splits: tuple[str, ...] = ("all",)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     practice: Mapping[str, Any] = field(default_factory=dict)
+    looks: tuple[Mapping[str, Any], ...] = ({},)
     twin_size: int = 0
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    package: str | None = None
 
+
+RANDOMIZED_OR_NOT: tuple[Mapping[str, Any], ...] = ({"randomize": False}, {"randomize": True})
 
 ENVIRONMENTS: Mapping[str, Environment] = {
     "tabletop": Environment(
@@ -49,6 +60,7 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         families=("push", "lift", "place"),
         splits=("all", "train", "phrasing", "pair"),
         practice={"split": "train"},
+        looks=RANDOMIZED_OR_NOT,
         twin_size=768,
     ),
     "tabletop-suite": Environment(
@@ -62,7 +74,37 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         splits=("all", "train", "phrasing", "pair"),
         kwargs={"suite": True},
         practice={"split": "train", "events": True},
+        looks=RANDOMIZED_OR_NOT,
         twin_size=768,
+    ),
+    "metaworld": Environment(
+        id=METAWORLD_ID,
+        module="vla.evaluation.suites.metaworld",
+        robot="metaworld",
+        families=METAWORLD_MT50,
+        splits=("all", "train", "phrasing"),
+        practice={"split": "train"},
+        twin_size=768,
+        groups=METAWORLD_GROUPS,
+        package="metaworld",
+    ),
+    "metaworld-mt10": Environment(
+        id=METAWORLD_ID,
+        module="vla.evaluation.suites.metaworld",
+        robot="metaworld",
+        families=METAWORLD_MT10,
+        splits=("all", "train", "phrasing"),
+        kwargs={"suite": "mt10"},
+        practice={"split": "train"},
+        twin_size=768,
+        package="metaworld",
+    ),
+    "aloha": Environment(
+        id=ALOHA_ID,
+        module="vla.evaluation.suites.aloha",
+        robot="aloha",
+        families=ALOHA_TASKS,
+        package="gym-aloha",
     ),
 }
 
@@ -70,14 +112,14 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 def find_environment(name: str, task: str = "all", split: str = "all") -> Environment:
     """The environment of that name; UserError if it, or the task or split, does not exist."""
     environment = ENVIRONMENTS[_choice("environment", name, tuple(ENVIRONMENTS))]
-    _choice(f"task of {name}", task, ("all", *environment.families))
+    _choice(f"task of {name}", task, ("all", *environment.groups, *environment.families))
     _choice(f"split of {name}", split, environment.splits)
     return environment
 
 
-def make_robot(name: str, task: str = "all", split: str = "all", **kwargs: Any) -> "GymRobot":
+def make_robot(name: str, task: str = "all", split: str = "all", lazy: bool = False, **kwargs: Any) -> "GymRobot":
     """A connected robot in the environment `name`. Raises UserError as `find_environment` and `GymRobot.connect` do."""
-    robot = GymRobot(find_environment(name, task, split), task=task, split=split, **kwargs)
+    robot = GymRobot(find_environment(name, task, split), task=task, split=split, lazy=lazy, **kwargs)
     robot.connect()
     return robot
 
@@ -86,11 +128,14 @@ class GymRobot:
     """A gymnasium environment behind the `SimulatedRobot` protocol; its time is the number of steps over the rate.
 
     The environment follows LeRobot's conventions: `pixels` and `agent_pos`, `task`, `task_description`,
-    `_max_episode_steps`, `info["is_success"]`.
+    `_max_episode_steps`, `info["is_success"]`. lazy: where the environment renders on demand, an observation's images
+    can be had until the next command only, and those that nobody looks at are never rendered.
     """
 
-    def __init__(self, environment: Environment, task: str = "all", split: str = "all", **kwargs: Any) -> None:
-        self._environment = environment
+    def __init__(
+        self, environment: Environment, task: str = "all", split: str = "all", lazy: bool = False, **kwargs: Any
+    ) -> None:
+        self._environment, self._lazy = environment, lazy
         self._kwargs = {**environment.kwargs, "task": task, "split": split, **kwargs}
         self.spec = RobotSpec.load(assets.find("robot", environment.robot))
         self._env: Any = None
@@ -238,6 +283,7 @@ class GymRobot:
         check_rendering()
         try:
             gymnasium = importlib.import_module("gymnasium")
+            check_installed(self._environment)
             importlib.import_module(self._environment.module)
             return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
         except ValueError as error:
@@ -250,7 +296,7 @@ class GymRobot:
             raise UserError(f"MuJoCo renders through EGL, which finds no device: {INSTALL_EGL}") from None
 
     def _translate(self, raw: Mapping[str, Any]) -> Observation:
-        images = {name: raw["pixels"][name] for name in self.spec.camera_names}
+        images = raw["pixels"] if self._lazy else {name: raw["pixels"][name] for name in self.spec.camera_names}
         return Observation(images, np.asarray(raw["agent_pos"], np.float32), self._steps / self.spec.rate_hz)
 
 
@@ -259,6 +305,13 @@ def _put_snapshot(env: Any, snapshot: NDArray[np.float64]) -> None:
 
     mujoco.mj_setState(env.model, env.data, snapshot, mujoco.mjtState.mjSTATE_FULLPHYSICS)
     mujoco.mj_forward(env.model, env.data)
+
+
+def check_installed(environment: Environment) -> None:
+    """UserError with what to install if the package behind an environment is not there."""
+    if environment.package and importlib.util.find_spec(environment.package.replace("-", "_")) is None:
+        what = f"environment {environment.id}: Python package {environment.package} is missing"
+        raise UserError(f"{what}: {INSTALL_BENCH}")
 
 
 def check_rendering() -> None:

@@ -48,11 +48,11 @@ class Recipe:
                 if getattr(stage.loop, name) != getattr(LoopConfig(), name):
                     where = "at the top of the recipe" if name == "seed" else "with --device"
                     raise ValueError(f"stages[{i}].loop.{name} is to be given {where}")
-            for delays in (stage.s1.delays, stage.joint.s1.delays):
-                if delays.max_age > self.fast.max_age:
-                    raise ValueError(
-                        f"stages[{i}] draws ages up to {delays.max_age} s, beyond fast.max_age {self.fast.max_age} s"
-                    )
+            delays = {"s1": stage.s1.delays, "joint": stage.joint.s1.delays}.get(stage.stage)
+            if delays and delays.max_age > self.fast.max_age:
+                raise ValueError(
+                    f"stages[{i}] draws ages up to {delays.max_age} s, beyond fast.max_age {self.fast.max_age} s"
+                )
         TandemConfig(fast=self.fast, replan_steps=self.replan_steps)
 
     def to_dict(self) -> dict[str, Any]:

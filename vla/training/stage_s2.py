@@ -86,7 +86,8 @@ class WordsStage:
         torch.manual_seed(config.seed)
         s2 = s2 or small_slow_system(sentences(scenes, self.caches), slow, shape)
         vision = s2.model.config.vision_config
-        labels = LabelConfig(classes=len(scenes.classes), grid=scenes.cells.shape[1])
+        families = max(LabelConfig.families, len(scenes.families))
+        labels = LabelConfig(classes=len(scenes.classes), grid=scenes.cells.shape[1], families=families)
         heads = LabelHeads(labels, s2.latent_shape, map_width=vision.channels[-2], token_width=vision.hidden_size)
         self.model: WordsModel = WordsModel(s2, heads)
         self.held_out = min(config.held_out, len(scenes) // 10)

@@ -1,0 +1,88 @@
+"""The recipes for MetaWorld: small enough, and they train on what MetaWorld gives."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("metaworld")
+
+from vla import assets
+from vla.data.cache import CachedEpisode
+from vla.data.stills import StillSettings, collect_stills
+from vla.evaluation.suites.metaworld.experts import make_expert
+from vla.robots.gym_sim import make_robot
+from vla.s1.system import FastSystem
+from vla.s2.small import small_slow_system
+from vla.tandem import TandemPolicy
+from vla.training.recipe import load_recipe
+from vla.training.run import train
+
+TASK, EPISODES, LENGTH = "drawer-close-v3", 20, 4
+
+
+@pytest.mark.parametrize("name", ["metaworld-mt10", "metaworld-mt50"])
+def test_a_recipe_makes_at_most_30_million_parameters(name):
+    recipe = load_recipe(assets.find("recipe", name))
+    slow = small_slow_system(["open the drawer"], recipe.slow, recipe.shape)
+    fast = FastSystem(recipe.fast, 4, 4, slow.latent_shape)
+    assert sum(p.numel() for part in (slow, fast) for p in part.parameters()) < 30e6
+
+
+def test_the_mt10_recipe_trains_a_policy_that_drives(tmp_path):
+    plan = yaml.safe_load(assets.find("recipe", "metaworld-mt10").read_text())
+    plan["shape"] |= {"channels": [8, 8, 8, 16], "width": 16, "layers": 1, "heads": 2, "mlp": 16}
+    plan["fast"] |= {"channels": [8, 8, 8, 16], "width": 16, "layers": 1, "heads": 2, "mlp": 16}
+    for stage in plan["stages"]:
+        stage["loop"] |= {"steps": 2, "warmup": 1, "eval_every": 2}
+        kind = stage["stage"]
+        stage.setdefault("words", {}).update({"images": 2, "captions": 1})
+        (stage["joint"]["s1"] if kind == "joint" else stage.setdefault("s1", {})).update({"batch": 4, "held_out": 4})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plan))
+    collect_stills(StillSettings("metaworld-mt10", 0, TASK, 128), 10, tmp_path / "stills", workers=1)
+    with make_robot("metaworld", task=TASK) as robot:
+        _write_cache(tmp_path / "episodes", robot)
+        train([tmp_path / "stills", tmp_path / "episodes"], tmp_path / "run", tmp_path / "tiny.yaml", "cpu")
+        policy = TandemPolicy.from_pretrained(tmp_path / "run" / "policy")
+        policy.spec.check_robot(robot.spec)
+        seen = robot.reset(0)
+        thought = policy.think(seen.images, robot.instruction, 0.0)
+        chunk = policy.act(seen.images, seen.state, thought, 0.0)
+        assert chunk.shape == (24, 4) and np.isfinite(chunk).all()
+    for folder in ("1-words", "2-s1", "3-joint"):
+        lines = (tmp_path / "run" / folder / "log.jsonl").read_text().splitlines()
+        assert {json.loads(line)["kind"] for line in lines} == {"train", "held_out"}
+
+
+def _write_cache(folder, robot) -> None:
+    """The beginnings of twenty episodes of the expert, as a training cache."""
+    frames: dict[str, list] = {name: [] for name in ("front", "wrist", "state", "action", "target_pixel", "goal_pixel")}
+    episodes = []
+    for number in range(EPISODES):
+        robot.reset(number)
+        expert = make_expert(robot.environment, np.random.default_rng(number))
+        for _ in range(LENGTH):
+            seen, action = robot.observe(), expert.act()
+            places = robot.environment.annotation()
+            for name, value in {**seen.images, "state": seen.state, "action": action, **places}.items():
+                frames[name].append(value)
+            robot.command(action)
+        episodes.append(CachedEpisode(number * LENGTH, (number + 1) * LENGTH, robot.instruction))
+    folder.mkdir()
+    count = EPISODES * LENGTH
+    arrays = {
+        name: np.stack(values).astype(np.uint8 if name in ("front", "wrist") else np.float32)
+        for name, values in frames.items()
+    }
+    arrays |= {
+        "episode": np.repeat(np.arange(EPISODES, dtype=np.int32), LENGTH),
+        "progress": np.zeros(count, np.float32),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    robot.spec.save(folder / "robot_spec.yaml")
+    (folder / "stats.json").write_text("{}")
+    about = {"version": 1, "fps": 80.0, "cameras": robot.spec.camera_names, "source": {}}
+    (folder / "meta.json").write_text(json.dumps({**about, "episodes": [asdict(one) for one in episodes]}))
