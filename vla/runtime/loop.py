@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.errors import UserError
-from vla.robots.base import Observation, Robot
+from vla.robots.base import Body, Observation
 from vla.runtime.clock import EPSILON, SimClock
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.s2_worker import Images, SlowWorker, Thinker
@@ -97,7 +97,7 @@ class ControlLoop:
     def __init__(
         self,
         policy: Policy,
-        robot: Robot,
+        robot: Body,
         timing: Timing | None = None,
         *,
         use_thoughts: bool = True,
