@@ -39,13 +39,9 @@ class TabletopEnv(EnvConfig):
         return find_environment(self.type, self.task or "all", self.split)
 
     @property
-    def package_name(self) -> str:
-        return self._environment.module
-
-    @property
     def gym_id(self) -> str:
         """Asking for it registers it: this runs in every worker process that builds an environment."""
-        importlib.import_module(self.package_name)
+        importlib.import_module(self._environment.module)
         return self._environment.id
 
     @property

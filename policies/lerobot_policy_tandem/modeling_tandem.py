@@ -26,8 +26,8 @@ from vla.training.stage_s1 import fast_loss
 class TandemPolicy(PreTrainedPolicy):
     """Both halves as one LeRobot policy, in the robot's units on both sides.
 
-    tandem: the halves; without, new ones are made for `dataset_meta`'s robot (`new_policy`). Raises UserError if they
-    do not fit the dataset or the environment.
+    halves: without, new ones are made for the robot of `dataset_meta` (`new_policy`). Raises UserError if they do not
+    fit the dataset or the environment.
     """
 
     config_class = TandemConfig

@@ -57,6 +57,16 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(trained, monkeypatch, tmp_p
         assert torch.equal(weight, resumed[name]), name
 
 
+def test_lerobot_train_goes_on_from_what_vla_trained_and_teaches_s2_if_asked(dataset, untrained, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["convert", str(untrained), str(tmp_path / "policy")])
+    assert convert.main() == 0
+    where = (f"--policy.path={tmp_path / 'policy'}", "--dataset.repo_id=local/lift", f"--dataset.root={dataset}")
+    how = ("--policy.train_s2=true", "--policy.device=cpu", "--steps=1", "--batch_size=2", "--num_workers=0")
+    run(lerobot_train, monkeypatch, *where, *how, f"--output_dir={tmp_path / 'run'}")
+    before, after = (tandem.TandemPolicy.from_pretrained(p) for p in (untrained, checkpoint(tmp_path / "run", 1)))
+    assert not torch.equal(after.s2.queries, before.s2.queries)
+
+
 def test_vla_train_goes_on_from_what_lerobot_train_left(trained, dataset, tmp_path):
     recipe, policy = tmp_path / "more.yaml", checkpoint(trained[0], 4)
     fast = "channels: [16, 16, 16, 16], width: 32, layers: 1, heads: 2, mlp: 32, horizon: 8"

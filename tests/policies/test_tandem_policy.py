@@ -100,7 +100,7 @@ def dataset_batch(config, frames):
     """As LeRobot loads it; every picture is as bright as the number of its frame, the action too."""
     frames = np.asarray(frames)
     grid = np.maximum(frames[:, None] + config.observation_delta_indices, 0)
-    pictures = torch.from_numpy(np.tile(grid[..., None, None, None], (1, 1, 3, 96, 96)) / 255).float()
+    pictures = torch.from_numpy(np.tile(grid[..., None, None, None], (1, 1, 3, 8, 8)) / 255).float()
     return {
         "observation.images.front": pictures,
         "observation.images.wrist": pictures,
@@ -114,13 +114,13 @@ def dataset_batch(config, frames):
 
 def test_s2_is_shown_the_picture_of_as_long_ago_as_s1_is_told(tiny):
     tiny.config.ages = (0, 5, 20, 40)
-    frames = np.tile([0, 3, 30, 100], 64)
+    frames = np.tile([0, 3, 30, 100], 32)
     batch = dataset_batch(tiny.config, frames)
     fast, seen = training_batch(tiny.tandem, tiny.config, batch, np.random.default_rng(0))
     assert (fast["images"]["wrist"][:, 0, 0, 0].numpy() == frames).all()
     age = fast["age"].numpy()
     known = ~np.isnan(age)
-    assert 0 < (~known).sum() < 40
+    assert 0 < (~known).sum() < 20
     np.testing.assert_allclose(seen[:, 0, 0, 0, 0].numpy()[known], frames[known] - 20 * age[known], atol=1e-3)
     assert set(np.round(20 * age[known & (frames == 100)]).astype(int)) == {0, 5, 20, 40}
     assert age[known & (frames == 3)].max() == pytest.approx(3 / 20)
