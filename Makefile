@@ -30,7 +30,7 @@ lock: $(INSTALLED)
 	  --custom-compile-command "make lock" --output-file requirements.lock
 
 # uv comes from the lock like everything else, by pip, which checks its hash; then it installs the rest.
-$(INSTALLED): requirements.lock pyproject.toml hatch_build.py
+$(INSTALLED): requirements.lock pyproject.toml policies/pyproject.toml hatch_build.py
 	@if ! { [ -x $(BIN)/uv ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; } 2>/dev/null; then \
 	  for python in python3.12 python3 python3.13; do \
 	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && found=$$python && break; \
@@ -42,7 +42,8 @@ $(INSTALLED): requirements.lock pyproject.toml hatch_build.py
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt; \
 	fi
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+	  --editable . --editable policies
 	@touch $@
 
 # Before the long install: is there an EGL at all?

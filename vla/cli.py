@@ -237,7 +237,7 @@ def _add_rollout(commands: Any) -> None:
     robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
     add_dds_options(robot)
     parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="stop after this long (default: when a scene ends; --real-time: 12)"
+        "--seconds", type=seconds, metavar="S", help="stop after this long (default: when the scene ends; real time: 12)"
     )
 
 

@@ -1,17 +1,14 @@
-"""Two policies: one that asks the environment's expert, so that episodes end soon and well; a tiny untrained one."""
+"""A policy that asks the environment's expert, so that episodes end soon and well."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from vla import assets
 from vla.robots.gym_sim import GymRobot, make_robot
 from vla.s2.places import place_words
 from vla.s2.thought import Thought
-from vla.spec import RobotSpec
 
 
 class ExpertPolicy:
@@ -65,28 +62,3 @@ def expert_anywhere(robot, monkeypatch):
 
     monkeypatch.setattr(GymRobot, "connect", connect_and_tell)
     return policy
-
-
-def save_untrained_policy(folder: Path) -> Path:
-    """A whole but tiny checkpoint with random weights, the same every time."""
-    from vla.actions.normalize import Normalizer
-    from vla.s1.system import FastConfig, FastSystem
-    from vla.s2.small import SmallShape, small_slow_system
-    from vla.tandem import TandemConfig, TandemPolicy
-
-    torch.manual_seed(0)
-    spec = RobotSpec.load(assets.find("robot", "tabletop"))
-    shape = SmallShape(channels=(16, 16, 16, 16), width=32, layers=1, heads=2, mlp=32, vocabulary=400)
-    s2 = small_slow_system(["lift the red cube", "push the blue ball to the left"], shape=shape)
-    fast = FastConfig(channels=(16, 16, 16, 16), width=32, layers=1, heads=2, mlp=32, horizon=8)
-    s1 = FastSystem(fast, spec.state_size, spec.action_size, s2.latent_shape)
-    rng = np.random.default_rng(0)
-    spread = np.array([0.01] * 3 + [0.02] * 3 + [1.0])
-    normalizer = Normalizer.fit(rng.normal(size=(64, spec.state_size)), spread * rng.uniform(-1, 1, (64, 7)))
-    TandemPolicy(spec, s2.eval(), s1.eval(), normalizer, TandemConfig(fast=fast)).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def untrained(tmp_path_factory):
-    return save_untrained_policy(tmp_path_factory.mktemp("policies") / "untrained")

@@ -157,6 +157,13 @@ def build_cache(dataset: str | Path, out: str | Path | None = None) -> FrameCach
     return FrameCache.open(folder)
 
 
+def read_motion(dataset: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """States (N, S) and actions (N, A) of all frames of a LeRobot dataset, without its pictures."""
+    state, action = COLUMNS["state"], COLUMNS["action"]
+    table = _read_columns(dataset, ["index", state, action])
+    return _column(table, state), _column(table, action)
+
+
 def _source(root: Path) -> dict[str, Any]:
     """What tells whether a cache still belongs to its dataset."""
     info_file = root / "meta" / "info.json"
@@ -228,13 +235,13 @@ def _check(root: Path, spec: RobotSpec, features: Mapping[str, Any]) -> None:
             )
 
 
-def _read_columns(root: Path) -> Any:
-    """All frames as one Arrow table, in order of index."""
+def _read_columns(root: Path, names: list[str] | None = None) -> Any:
+    """All frames as one Arrow table, in order of index; `names`: these columns only, "index" among them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     files = sorted((root / "data").glob("chunk-*/file-*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files]).sort_by("index")
+    return pa.concat_tables([pq.read_table(file, columns=names) for file in files]).sort_by("index")
 
 
 def _column(table: Any, key: str) -> NDArray[Any]:

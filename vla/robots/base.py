@@ -24,12 +24,22 @@ class Observation:
     stamp: float
 
 
-@runtime_checkable
-class Robot(Protocol):
-    """A body. Everything but `spec` needs `connect` first; `close` may be called twice."""
+class Body(Protocol):
+    """What a control loop needs: to sense, and to command."""
 
     @property
     def spec(self) -> RobotSpec: ...
+
+    def observe(self) -> Observation: ...
+
+    def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take one action (A,) in robot units for one control period; returns what was really sent (after clipping)."""
+        ...
+
+
+@runtime_checkable
+class Robot(Body, Protocol):
+    """A body with a beginning and an end. Everything but `spec` needs `connect` first; `close` may be called twice."""
 
     def connect(self) -> None:
         """Open cameras and joints. Raises UserError if something it needs is missing."""
@@ -37,12 +47,6 @@ class Robot(Protocol):
 
     def reset(self, seed: int | None = None) -> Observation:
         """Bring the body to the start of an episode; in simulation the seed alone decides the scene."""
-        ...
-
-    def observe(self) -> Observation: ...
-
-    def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take one action (A,) in robot units for one control period; returns what was really sent (after clipping)."""
         ...
 
     def close(self) -> None: ...

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vla.errors import UserError
-from vla.robots.base import Observation, Robot
+from vla.robots.base import Body, Observation
 from vla.runtime.clock import SimClock
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.pilot import Pilot, Policy, rest_action
@@ -71,7 +71,7 @@ class ControlLoop:
     def __init__(
         self,
         policy: Policy,
-        robot: Robot,
+        robot: Body,
         timing: Timing | None = None,
         *,
         use_thoughts: bool = True,

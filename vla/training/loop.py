@@ -124,7 +124,7 @@ class _Run:
         self.stage, self.config, self.out = stage, config, out
         self.model = stage.model.to(config.device)
         self.device = torch.device(config.device)
-        self.names, groups = _parameter_groups(self.model, config.weight_decay)
+        self.names, groups = parameter_groups(self.model, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
         self.parameters = dict(self.model.named_parameters())
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
@@ -184,7 +184,7 @@ class _Run:
             group["lr"] = self.config.rate(self.step)
         self.model.train()
         with mixed_precision(self.config.device, self.config.bf16):
-            loss, parts = self.stage.loss(_to_device(batch, self.device))
+            loss, parts = self.stage.loss(to_device(batch, self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_([self.parameters[name] for name in self.names], self.config.grad_clip)
@@ -266,7 +266,7 @@ class _Run:
         _forget_after(self.out / LOG, self.step)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str], list[dict[str, Any]]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str], list[dict[str, Any]]]:
     """Matrices decay, vectors (biases, norms) do not. Names in the optimiser's order."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
@@ -280,13 +280,14 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str],
     return [name for name, _ in matrices + vectors], [group for group in groups if group["params"]]
 
 
-def _to_device(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The batch with the tensors in its dicts, lists and tuples on `device`."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, dict):
-        return {key: _to_device(value, device) for key, value in batch.items()}
+        return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)) and not (batch and isinstance(batch[0], str)):
-        return type(batch)(_to_device(value, device) for value in batch)
+        return type(batch)(to_device(value, device) for value in batch)
     return batch
 
 

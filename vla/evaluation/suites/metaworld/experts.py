@@ -15,7 +15,8 @@ SHOVE_EVERY, FUMBLE_EVERY = 40, 150
 class ScriptedExpert:
     """Acts from the true state alone (the policies keep nothing), so knocked off course it finds its way back.
 
-    subtask, progress: MetaWorld's policies do not say; "" and 0.
+    subtask, progress: MetaWorld's policies do not say; "" and 0. disturbed: whether the last `perturb` made something
+    else of the action.
     """
 
     subtask, progress = "", 0.0
@@ -27,6 +28,7 @@ class ScriptedExpert:
         self._policy: Any = ENV_POLICY_MAP[env.task]()
         self._tremor = rng.uniform(0.0, 0.0008)
         self._shove, self._shove_steps, self._fumble_steps = np.zeros(3), 0, 0
+        self.disturbed = False
 
     def act(self) -> NDArray[np.float32]:
         """The action (4,) for the state the environment is in."""
@@ -44,6 +46,7 @@ class ScriptedExpert:
         if self._fumble_steps == 0 and self._rng.random() < 1 / FUMBLE_EVERY:
             self._fumble_steps = int(self._rng.integers(3, 11))
         moved = action.copy()
+        self.disturbed = self._shove_steps > 0 or self._fumble_steps > 0
         moved[:3] += self._rng.normal(0, self._tremor, 3)
         if self._shove_steps > 0:
             self._shove_steps -= 1
