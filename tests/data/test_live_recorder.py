@@ -13,41 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from live_takes import NOTHING_RESERVED, TINY, frame, record, victim
 
-from vla import assets
-from vla.data.live import LiveRecorder, LiveSettings
+from vla.data.live import LiveRecorder
 from vla.data.publish import live_folder, publish, recorded_takes
-from vla.data.spool import LiveFrame, read_frames, read_take
+from vla.data.spool import read_frames, read_take
 from vla.errors import UserError
-from vla.spec import Camera, RobotSpec
-
-TINY = replace(
-    RobotSpec.load(assets.find("robot", "tabletop")),
-    cameras=(Camera("front", 32, 32), Camera("wrist", 32, 32, mount="wrist")),
-)
-NOTHING_RESERVED = LiveSettings("operator", "device", preroll_s=0, queue=100_000, reserve=0)
-
-
-def frame(index: int, mark: float = 0.0, spec: RobotSpec = TINY) -> LiveFrame:
-    """A control step at 20 Hz whose state says `mark` and whose pictures say `index`."""
-    at = 100 + index / 20
-    return LiveFrame(
-        images={c.name: np.full((c.height, c.width, 3), (5 * index) % 256, np.uint8) for c in spec.cameras},
-        state=np.full(spec.state_size, mark, np.float32),
-        commanded=np.full(spec.action_size, 2, np.float32),
-        applied=np.full(spec.action_size, 1, np.float32),
-        captured={"front": at, "wrist": at + 0.01, "state": at + 0.02},
-        decided=at + 0.03,
-        driver="policy" if index % 2 else "person",
-        intervention=index % 2 == 0,
-    )
-
-
-def record(recorder: LiveRecorder, task: str, frames: int, success: bool, mark: float = 0.0) -> None:
-    recorder.begin(task, "tabletop")
-    for index in range(frames):
-        recorder.offer(frame(index, mark))
-    recorder.end(success)
+from vla.spec import Camera
 
 
 def open_dataset(out: Path):
@@ -218,29 +190,15 @@ def test_a_disk_too_full_for_the_dataset_leaves_the_takes_for_later(small_disk):
     assert publish(out, TINY) == 1 and len(open_dataset(out)) == 100
 
 
-def _victim(out: str, said: str) -> None:
-    """Records takes and publishes them, over and over, and notes each take that is kept."""
-    with open(said, "a") as file:
-        while True:
-            with LiveRecorder(Path(out), TINY, NOTHING_RESERVED) as recorder:
-                for _ in range(3):
-                    number = recorder._number
-                    record(recorder, f"take {number}", 5 + number % 7, success=True, mark=number)
-                    recorder.settle()
-                    file.write(f"{number}\n")
-                    file.flush()
-            publish(Path(out), TINY)
-
-
 def test_kill_9_at_any_moment_costs_the_open_take_at_most(tmp_path):
     out, said = tmp_path / "data", tmp_path / "said"
     said.touch()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vla.data.live", "vla.data.recorder"])
+    context.set_forkserver_preload(["live_takes", "vla.data.recorder"])
     dice = random.Random(0)
     for _ in range(8):
         before = said.stat().st_size
-        process = context.Process(target=_victim, args=(str(out), str(said)))
+        process = context.Process(target=victim, args=(str(out), str(said)))
         process.start()
         while said.stat().st_size == before and process.is_alive():
             time.sleep(0.01)
@@ -265,7 +223,7 @@ def test_a_take_half_written_is_never_read_as_one(tmp_path):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "import test_live_recorder as t\n"
+        "import live_takes as t\n"
         "with t.LiveRecorder(Path(sys.argv[1]), t.TINY, t.NOTHING_RESERVED) as recorder:\n"
         "    recorder.begin('never kept')\n"
         "    [recorder.offer(t.frame(i)) for i in range(50)]\n"

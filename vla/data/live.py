@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,10 +244,8 @@ class LiveRecorder:
 
     def _fail(self, trouble: str) -> None:
         self._open = False
-        try:
+        with suppress(OSError):  # what was buffered cannot be written either
             self._discard()
-        except OSError:  # what was buffered cannot be written either
-            pass
         self._tell(recording=False, trouble=trouble)
 
     def _tell(self, **changes: object) -> None:

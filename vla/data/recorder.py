@@ -66,13 +66,17 @@ class EpisodeRecorder:
         row["action"] = np.asarray(frame.action, np.float32)
         if not self._labels:
             return row | dict(frame.extra)
-        return row | dict(frame.extra) | {
-            "subtask": frame.subtask,
-            "progress": np.array([frame.progress], np.float32),
-            "target_pixel": _pixel(frame.target_pixel),
-            "goal_pixel": _pixel(frame.goal_pixel),
-            "next.success": np.array([frame.success]),
-        }
+        return (
+            row
+            | dict(frame.extra)
+            | {
+                "subtask": frame.subtask,
+                "progress": np.array([frame.progress], np.float32),
+                "target_pixel": _pixel(frame.target_pixel),
+                "goal_pixel": _pixel(frame.goal_pixel),
+                "next.success": np.array([frame.success]),
+            }
+        )
 
 
 class _Recording(LeRobotDataset):

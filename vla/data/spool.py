@@ -10,9 +10,10 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
@@ -52,7 +53,7 @@ class LiveFrame:
 @dataclass(frozen=True)
 class Take:
     """What is known of a recorded episode. number: unique in its dataset. dropped: control steps that were lost because
-    the disk was too slow. started: UTC, ISO 8601. policy: the one that was on at some time, "" if none.
+    the disk was too slow. started: UTC, ISO 8601. policy: the one at hand, "" if none.
     """
 
     number: int
@@ -94,8 +95,9 @@ class SpoolWriter:
         self.folder = folder
         self.frames = self.interventions = 0
         self._spec, self._type = spec, row_type(spec)
-        self._rows = open(folder / "rows.bin", "wb")
-        self._pictures = {camera.name: open(folder / f"{camera.name}.pictures", "wb") for camera in spec.cameras}
+        self._open = ExitStack()
+        self._rows, *pictures = _open_files(self._open, folder, spec, "wb")
+        self._pictures = dict(zip(spec.camera_names, pictures, strict=True))
 
     def add(self, frame: LiveFrame) -> None:
         for camera in self._spec.cameras:
@@ -114,7 +116,7 @@ class SpoolWriter:
 
     def keep(self, take: Take, as_folder: Path) -> None:
         """Everything to the disk, and only then, in one step, under its name."""
-        for file in self._files():
+        for file in (self._rows, *self._pictures.values()):
             file.flush()
             os.fsync(file.fileno())
         with open(self.folder / ABOUT, "w", encoding="utf-8") as about:
@@ -126,12 +128,7 @@ class SpoolWriter:
         sync_folder(as_folder.parent)
 
     def close(self) -> None:
-        for file in self._files():
-            file.close()
-
-    def _files(self) -> Iterator[BinaryIO]:
-        yield self._rows
-        yield from self._pictures.values()
+        self._open.close()
 
 
 def read_take(folder: Path) -> Take:
@@ -141,8 +138,9 @@ def read_take(folder: Path) -> Take:
 def read_frames(folder: Path, spec: RobotSpec) -> Iterator[LiveFrame]:
     """The control steps of a take, one after the other."""
     rows = np.fromfile(folder / "rows.bin", row_type(spec))
-    files = {camera.name: open(folder / f"{camera.name}.pictures", "rb") for camera in spec.cameras}
-    try:
+    with ExitStack() as stack:
+        _, *pictures = _open_files(stack, folder, spec, "rb")
+        files = dict(zip(spec.camera_names, pictures, strict=True))
         for row in rows:
             yield LiveFrame(
                 {camera.name: _unpack(camera, files[camera.name]) for camera in spec.cameras},
@@ -152,9 +150,6 @@ def read_frames(folder: Path, spec: RobotSpec) -> Iterator[LiveFrame]:
                 DRIVERS[row["driver"]],
                 bool(row["intervention"]),
             )
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def sync_folder(folder: Path) -> None:
@@ -164,6 +159,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _open_files(stack: ExitStack, folder: Path, spec: RobotSpec, mode: str) -> list[IO[Any]]:
+    """The rows' file and each camera's; they are closed with the stack."""
+    names = ["rows.bin", *(f"{name}.pictures" for name in spec.camera_names)]
+    return [stack.enter_context(open(folder / name, mode)) for name in names]
 
 
 def _is_raw(camera: Camera) -> bool:
@@ -176,7 +177,7 @@ def _pack(camera: Camera, image: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), JPEG)[1].tobytes()
 
 
-def _unpack(camera: Camera, file: BinaryIO) -> NDArray[np.uint8]:
+def _unpack(camera: Camera, file: IO[Any]) -> NDArray[np.uint8]:
     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
     data = np.frombuffer(file.read(length), np.uint8)
     if _is_raw(camera):

@@ -32,7 +32,9 @@ class GuardedRobot:
         """Go on after a stop. Raises RuntimeError while the robot still brakes."""
         self.gate.reset(self.joints(observation), self.gripper(observation))
 
-    def command(self, action: Action | None, now: float, observation: Observation) -> tuple[Passed, NDArray[np.float32]]:
+    def command(
+        self, action: Action | None, now: float, observation: Observation
+    ) -> tuple[Passed, NDArray[np.float32]]:
         """Send an action (A,), or None to hold, as the gate lets it pass; returns what it said and what was sent."""
         passed = self.gate.step(action, now, now, self.joints(observation))
         return passed, self.robot.command(np.asarray(passed.applied, np.float32))

@@ -229,7 +229,9 @@ class _Loop:
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
-    def _choose(self, move: NDArray[np.float64], engaged: bool, now: float) -> tuple[NDArray[np.float64] | None, Driver]:
+    def _choose(
+        self, move: NDArray[np.float64], engaged: bool, now: float
+    ) -> tuple[NDArray[np.float64] | None, Driver]:
         """The person before the policy; nobody: hold."""
         if self._gate.stopped is not None:
             self._mapper.rest()
@@ -327,9 +329,8 @@ class _Loop:
             self._possible = tuple(dict.fromkeys(one.text for one in self._robot.instructions()))
             self._instruction = self._robot.instruction
         if self._pilot is not None:
+            self._pilot.release()
             self._pilot.instruct(self._instruction)
-            if self._pilot.engaged:
-                self._pilot.release()
         self._began = None
 
     def _opening(self) -> float:
@@ -346,9 +347,14 @@ class _Loop:
         self._note(why, bad=True)
 
     def _next_scene(self, seed: int) -> None:
-        """As soon as the arm rests; the hand must take hold again."""
-        if isinstance(self._robot, SimulatedRobot):
-            self._wanted_reset = seed
+        """As soon as the arm rests: everybody lets go of it, and must take hold again."""
+        if not isinstance(self._robot, SimulatedRobot):
+            return
+        self._wanted_reset = seed
+        self._clutch.trip("the next scene")
+        self._trips = self._clutch.trips
+        if self._pilot is not None:
+            self._pilot.release()
 
     # What an operator can ask for.
 
