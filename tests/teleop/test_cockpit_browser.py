@@ -14,7 +14,7 @@ from vla.data.publish import publish, recorded_takes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENCE_S = 120
+PATIENCE_S = 300
 SCREENSHOTS = os.environ.get("COCKPIT_SCREENSHOTS")
 """A folder, to look at the page as it was."""
 
@@ -47,7 +47,7 @@ class Operator:
     def until(self, condition, what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition(self.rig.session.moment()):
-            assert time.monotonic() < deadline, f"{what}: {self.rig.session.moment()}"
+            assert time.monotonic() < deadline, f"{what}: {self.rig.session.moment().notes}"
             self.page.wait_for_timeout(20)
 
     def take_hold(self) -> None:

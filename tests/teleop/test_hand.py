@@ -76,7 +76,7 @@ def drive(mode: str, move: np.ndarray, steps: int, scaling: Scaling) -> tuple[Sa
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_full_push_moves_the_tool_at_the_speed_set_in_every_action_mode(mode):
-    gate, places = drive(mode, np.array([0, 1.0, 0, 0, 0, 0]), 30, Scaling(linear=0.1))
+    _, places = drive(mode, np.array([0, 1.0, 0, 0, 0, 0]), 30, Scaling(linear=0.1))
     speeds = np.diff([place[1] for place in places])[15:28] * 20
     assert speeds.mean() == pytest.approx(0.1, rel=0.1)
     sideways = np.abs(np.array(places)[:, [0, 2]] - places[0][[0, 2]]).max()

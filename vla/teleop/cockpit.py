@@ -129,7 +129,8 @@ class Cockpit:
         try:
             server = await serve(
                 self._converse, self._host, self._port, process_request=self._admit,
-                compression=None, max_size=MAX_BYTES, ping_interval=5, ping_timeout=5, close_timeout=1,
+                compression=None, server_header=None, max_size=MAX_BYTES,
+                ping_interval=5, ping_timeout=5, close_timeout=1,
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"teleop: {self._host}:{self._port} cannot be had: {error.strerror}") from None

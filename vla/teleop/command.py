@@ -64,6 +64,9 @@ def teleop(options: TeleopOptions) -> None:
     """Run a session until it is ended, then add its takes to the dataset. Raises UserError for what cannot be done."""
     out = options.out.resolve()
     assets.check_folder_writable(out.parent, "--out")
+    from vla.robots.gym_sim import check_rendering, find_environment, make_robot
+
+    check_rendering()  # before anything imports mujoco, which chooses how to render once and for all
     try:
         from vla.teleop.cockpit import Cockpit, WebDevice
     except ModuleNotFoundError as error:
@@ -71,7 +74,6 @@ def teleop(options: TeleopOptions) -> None:
     from vla.data.live import LiveRecorder, LiveSettings
     from vla.data.publish import next_number, publish
     from vla.data.workers import progress_bar
-    from vla.robots.gym_sim import find_environment, make_robot
     from vla.spec import RobotSpec
     from vla.teleop.pictures import TwinPictures
     from vla.teleop.session import Session, SessionSettings
@@ -113,16 +115,8 @@ def _welcome(cockpit: Any, options: TeleopOptions) -> None:
 
 def about_robot(spec: Any) -> dict[str, Any]:
     """What the page must know of the robot."""
-    places = spec.state_slices
-    joints = range(spec.state_size)[places["joint_position"]]
-    gripper = places["gripper"].start if "gripper" in places else None
-    return {
-        "robot": spec.name,
-        "hz": spec.rate_hz,
-        "joints_at": list(joints),
-        "gripper_at": gripper,
-        "opens": spec.action.gripper != "0 = open, 1 = closed",
-    }
+    joints = range(spec.state_size)[spec.state_slices["joint_position"]]
+    return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints)}
 
 
 def _load_policy(name: str) -> Any:

@@ -64,10 +64,11 @@ class TwinPictures:
         self._newest: Mapping[str, Picture] = {}
         self._ended = False
         self._thread = threading.Thread(target=self._draw, name="vla-pictures", daemon=True)
-        self._thread.start()
 
     def offer(self, robot: Robot, moment: Moment) -> None:
         if isinstance(robot, GymRobot):
+            if self._thread.ident is None:  # not before the robot has its own OpenGL context: two at once may fail
+                self._thread.start()
             with self._changed:
                 self._asked = moment.seed, moment.captured, robot.snapshot()
                 self._changed.notify()
@@ -79,7 +80,8 @@ class TwinPictures:
         with self._changed:
             self._ended = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _draw(self) -> None:
         robot, shown, number = make_robot(self._env), None, 0

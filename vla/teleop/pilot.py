@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,10 @@ class Pilot:
     """
 
     def __init__(self, policy: Policy, spec: RobotSpec) -> None:
+        import torch
+
         policy.spec.check_robot(spec)
+        self._inference_mode = torch.inference_mode
         self._policy, self._spec = policy, spec
         self._period = 1 / spec.rate_hz
         self._mailbox = Mailbox()
@@ -132,13 +136,11 @@ class Pilot:
         if self._stitcher is not None:
             self._stitcher.drop()
 
-    def _guard(self, work: object) -> None:
-        import torch
-
-        with torch.inference_mode():
+    def _guard(self, work: Callable[[], None]) -> None:
+        with self._inference_mode():
             while not self._ended:
                 try:
-                    work()  # type: ignore[operator]
+                    work()
                 except Exception as error:  # the policy's trouble is not the robot's: it holds, and this is said
                     with self._changed:
                         self._failed = f"{type(error).__name__}: {error}"

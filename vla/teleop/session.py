@@ -59,7 +59,8 @@ class Moment:
 
     captured: when its observation was, seconds on `time.monotonic`. rate_hz, error_ms: of the last hundred periods, the
     latter the 99th percentile of how far a period is from what it should be. late: periods that were more than half a
-    period too long. success: the simulated scene counts the task as done; None if there is nobody to judge.
+    period too long. gripper: how far open it is wanted, in [0, 1]. success: the simulated scene counts the task as
+    done; None if there is nobody to judge.
     """
 
     step: int
@@ -73,6 +74,7 @@ class Moment:
     at_rest: bool
     rules: tuple[str, ...]
     applied: NDArray[np.float32]
+    gripper: float
     tool: NDArray[np.float64]
     rate_hz: float
     error_ms: float
@@ -292,6 +294,7 @@ class _Loop:
             at_rest=self._gate.at_rest,
             rules=passed.rules,
             applied=sent,
+            gripper=self._gripper,
             tool=self._gate.pose[0],
             rate_hz=1 / float(periods.mean()),
             error_ms=1e3 * float(np.quantile(np.abs(periods - self._period), 0.99)),
@@ -419,7 +422,7 @@ class _Loop:
     def _instruct(self, text: Any) -> None:
         if self._recorder.status().recording:
             raise UserError("a take keeps its words: end or discard it first")
-        words = " ".join(str(text).split())[:200]
+        words = " ".join(text.split())[:200] if isinstance(text, str) else ""
         if not words:
             raise UserError("say what is to be done")
         if isinstance(self._robot, SimulatedRobot):

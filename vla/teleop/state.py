@@ -32,6 +32,7 @@ def state_message(moment: Moment, status: LiveStatus, about: Mapping[str, Any]) 
             "at_rest": moment.at_rest,
             "rules": list(moment.rules),
             "state": [round(float(value), 4) for value in state],
+            "gripper": round(moment.gripper, 3),
             "tool": [round(float(value), 4) for value in moment.tool],
             "rate_hz": round(moment.rate_hz, 2),
             "error_ms": round(moment.error_ms, 2),

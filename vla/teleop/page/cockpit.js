@@ -200,9 +200,7 @@ function roleText() {
 }
 
 function followGripper() {
-  const opening = state.state[state.gripper_at];
-  if (opening === undefined || !["policy", "nobody"].includes(state.driver)) return;
-  const open = (state.opens ? opening : 1 - opening) > 0.5;
+  const open = state.gripper > 0.5;
   if (open !== hand.open) setGripper(open);
 }
 
