@@ -10,7 +10,7 @@ from vla.robots.gym_sim import make_robot
 from vla.serve.background import beside
 from vla.teleop.cockpit import Cockpit, WebDevice
 from vla.teleop.command import about_robot
-from vla.teleop.pictures import CameraPictures
+from vla.teleop.pictures import CameraPictures, TwinPictures
 from vla.teleop.session import Session, SessionSettings
 
 
@@ -27,13 +27,13 @@ class Rig:
 
 
 @contextmanager
-def rig(out: Path, heartbeat_s: float, policy=None, render: bool = False) -> Iterator[Rig]:
+def rig(out: Path, heartbeat_s: float, policy=None, render: bool = False, large: bool = False) -> Iterator[Rig]:
     robot = make_robot("tabletop", render=render)
     spec = robot.spec
     robot.close()
     live = LiveSettings("operator", "web", preroll_s=0.2, reserve=0)
     with LiveRecorder(out, spec, live) as recorder:
-        device, pictures = WebDevice(), CameraPictures()
+        device, pictures = WebDevice(), TwinPictures("tabletop") if large else CameraPictures()
         settings = SessionSettings(heartbeat_s=heartbeat_s, policy_name="tabletop" if policy else "")
         session = Session(
             lambda: make_robot("tabletop", render=render), device, recorder, policy, settings, pictures.offer
@@ -46,3 +46,4 @@ def rig(out: Path, heartbeat_s: float, policy=None, render: bool = False) -> Ite
                 yield Rig(cockpit, session, recorder, device)
         finally:
             session.close()
+            pictures.close()

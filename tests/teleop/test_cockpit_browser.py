@@ -42,7 +42,7 @@ class Operator:
         self.page.wait_for_function("text => document.querySelector('#clutch').textContent === text", arg=text)
 
     def takes(self, count: int) -> None:
-        self.page.wait_for_function("n => document.querySelectorAll('#takes tr').length === n", arg=count)
+        self.page.wait_for_function("n => document.querySelectorAll('#takes li').length === n", arg=count)
 
     def until(self, condition, what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -88,7 +88,7 @@ def shipped_policy():
 
 def test_a_session_by_keys_leaves_exactly_the_takes_that_were_kept(browser, tmp_path):
     out = tmp_path / "data"
-    with rig(out, heartbeat_s=10, policy=shipped_policy(), render=True) as made:
+    with rig(out, heartbeat_s=10, policy=shipped_policy(), render=True, large=bool(SCREENSHOTS)) as made:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -167,7 +167,7 @@ def check_dataset(out: Path, takes: list[dict]) -> None:
 
 
 def test_a_phone_sees_everything_within_its_width_and_can_drive_by_touch(browser, tmp_path):
-    with rig(tmp_path / "data", heartbeat_s=10, render=True) as made:
+    with rig(tmp_path / "data", heartbeat_s=10, render=True, large=bool(SCREENSHOTS)) as made:
         context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
         operator = Operator(made, context.new_page())
         page = operator.page

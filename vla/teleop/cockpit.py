@@ -47,6 +47,8 @@ UNSEEN = 2
 """So many rounds of pictures may be on their way to a page; its next has to wait."""
 QUALITIES = ((1.0, 90), (1.0, 75), (1.0, 55), (0.5, 70), (0.5, 45))
 """Scale and JPEG quality, best first: a page goes down when it is slow to draw, and up again when it is not."""
+SMALL = 240
+"""Pictures of so many pixels a side are not scaled: there is nothing to be won."""
 SLOW_S, QUICK_S = 0.2, 0.08
 FILES = {
     "/": ("cockpit.html", "text/html; charset=utf-8"),
@@ -258,6 +260,7 @@ class Cockpit:
         if known is not None and known[0] == picture.number:
             return known[1]
         scale, jpeg = QUALITIES[quality]
+        scale = 1.0 if min(picture.image.shape[:2]) <= SMALL else scale
         data = _jpeg(picture.image, jpeg, scale)
         self._encoded[camera, quality] = picture.number, data
         return data

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vla.data.live import LiveStatus
 from vla.data.spool import Take
+from vla.s2.places import places_in, plain_words
 from vla.teleop.session import Moment
 
 
@@ -40,7 +41,8 @@ def state_message(moment: Moment, status: LiveStatus, about: Mapping[str, Any]) 
             "instruction": moment.instruction,
             "policy": {
                 "on": moment.policy_on,
-                "words": pilot.words,
+                "words": plain_words(pilot.words),
+                "places": places_in(pilot.words),
                 "age_s": None if pilot.age_s is None else round(pilot.age_s, 2),
                 "s1_ms": round(pilot.s1_ms, 1),
                 "s2_ms": round(pilot.s2_ms, 1),

@@ -126,7 +126,7 @@ function show(data) {
     figure = document.createElement("figure");
     figure.id = `camera-${head.camera}`;
     figure.append(document.createElement("img"), document.createElement("figcaption"));
-    figure.lastChild.textContent = figure.firstChild.alt = head.camera;
+    figure.querySelector("figcaption").textContent = figure.firstChild.alt = head.camera;
     $("#cameras").append(figure);
   }
   const image = figure.firstChild;
@@ -179,6 +179,7 @@ function draw(next) {
   $("#policy").hidden = !state.has_policy;
   $("#policy").disabled = !mine;
   $("#policy").setAttribute("aria-pressed", state.policy.on);
+  say("#policy span", state.policy.on ? "The policy drives: switch it off" : "Let the policy drive");
   $("#hold").disabled = !mine || Boolean(state.stopped);
   $("#hold").firstChild.data = hand.clutch ? "Let go " : "Take hold ";
   $("#release").hidden = !state.stopped;
@@ -187,10 +188,26 @@ function draw(next) {
     instructionShown = state.instruction;
     $("#instruction").value = state.instruction;
   }
-  $("#words").hidden = !state.policy.words;
-  say("#words span", state.policy.words);
+  drawWords();
   drawNotes();
   drawNumbers();
+}
+
+// Where S2 looks is drawn into the first camera's picture.
+function drawWords() {
+  const { on, words, places } = state.policy;
+  $("#words").hidden = !on || !words;
+  say("#words span", words);
+  const figure = $("figure");
+  if (!figure) return;
+  const shown = on ? places : [];
+  const rings = figure.querySelectorAll("i");
+  for (const ring of [...rings].slice(shown.length)) ring.remove();
+  shown.forEach(([right, down], index) => {
+    const ring = rings[index] ?? figure.appendChild(document.createElement("i"));
+    ring.style.left = `${100 * right}%`;
+    ring.style.top = `${100 * down}%`;
+  });
 }
 
 function roleText() {
@@ -225,10 +242,10 @@ function drawNumbers() {
   const tape = state.recorder;
   const rows = [
     ["Control", `${state.rate_hz.toFixed(1)} of ${state.hz} Hz`, state.rate_hz < 0.9 * state.hz],
-    ["Period error, p99", cell(state.error_ms, 1, " ms"), false],
+    ["Off by, p99", cell(state.error_ms, 1, " ms"), false],
     ["Late steps", String(state.late), false],
     ["Dropped", String(tape.dropped), tape.dropped > 0],
-    ["Waiting for disk", String(tape.waiting), tape.waiting > 20],
+    ["For the disk", String(tape.waiting), tape.waiting > 20],
     ["Disk left", cell(tape.free / 1e9, 0, " GB"), Boolean(tape.trouble)],
     ["Round trip", cell(link.rtt, 0, " ms"), link.rtt > 100],
     ["Picture age", cell(link.age, 0, " ms"), link.age > 300],
@@ -259,24 +276,22 @@ function drawNumbers() {
 function drawTakes(takes) {
   $("#none").hidden = takes.length > 0;
   const good = takes.filter((take) => take.success).length;
-  say("#count", takes.length ? `${takes.length}, ${good} of them successes` : "");
+  say("#count", takes.length ? `${takes.length}, of them ${good} ${good === 1 ? "success" : "successes"}` : "");
   $("#takes").replaceChildren(...takes.map((take) => {
-    const row = document.createElement("tr");
+    const row = document.createElement("li");
     const picture = document.createElement("img");
     picture.src = take.picture;
     picture.alt = "";
-    const about = document.createElement("small");
-    about.textContent = [`${(take.frames / (state?.hz ?? 20)).toFixed(1)} s`,
-      take.corrected ? `${take.corrected} steps corrected` : "", take.dropped ? `${take.dropped} dropped` : ""]
-      .filter(Boolean).join(" · ");
+    const words = document.createElement("div");
     const mark = document.createElement("span");
     mark.textContent = take.success ? "Success" : "Failure";
     mark.className = take.success ? "mark yes" : "mark";
-    for (const parts of [[picture], [document.createTextNode(take.task), about], [mark]]) {
-      const data = document.createElement("td");
-      data.append(...parts);
-      row.append(data);
-    }
+    const about = document.createElement("small");
+    about.append(mark, ["", `${(take.frames / (state?.hz ?? 20)).toFixed(1)} s`,
+      take.corrected ? `${take.corrected} steps corrected` : "", take.dropped ? `${take.dropped} dropped` : ""]
+      .filter((part, index) => part || !index).join(" · "));
+    words.append(take.task, about);
+    row.append(picture, words);
     return row;
   }));
 }
