@@ -10,8 +10,9 @@ from vla.robots.gym_sim import make_robot
 from vla.serve.background import beside
 from vla.teleop.cockpit import Cockpit, WebDevice
 from vla.teleop.command import about_robot
+from vla.teleop.control import SessionSettings
 from vla.teleop.pictures import CameraPictures, TwinPictures
-from vla.teleop.session import Session, SessionSettings
+from vla.teleop.session import Session
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.spool import read_frames
 from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
+from vla.teleop.control import SessionSettings
 from vla.teleop.devices import Reading
 from vla.teleop.pilot import Pilot
-from vla.teleop.session import Session, SessionSettings
+from vla.teleop.session import Session
 
 PATIENCE_S = 300
 

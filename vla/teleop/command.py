@@ -75,8 +75,9 @@ def teleop(options: TeleopOptions) -> None:
     from vla.data.publish import next_number, publish
     from vla.data.workers import progress_bar
     from vla.spec import RobotSpec
+    from vla.teleop.control import SessionSettings
     from vla.teleop.pictures import TwinPictures
-    from vla.teleop.session import Session, SessionSettings
+    from vla.teleop.session import Session
 
     spec = RobotSpec.load(assets.find("robot", find_environment(options.robot).robot))
     policy = _load_policy(options.policy) if options.policy else None

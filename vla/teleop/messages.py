@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.serve.codec import MessageError
-from vla.teleop.session import WISHES
+from vla.teleop.control import WISHES
 
 MAX_BYTES = 4096
 

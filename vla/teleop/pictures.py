@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vla.robots.base import Robot
 from vla.robots.gym_sim import GymRobot, make_robot
-from vla.teleop.session import Moment
+from vla.teleop.moment import Moment
 
 
 @dataclass(frozen=True)

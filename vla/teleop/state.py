@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vla.data.live import LiveStatus
 from vla.data.spool import Take
 from vla.s2.places import places_in, plain_words
-from vla.teleop.session import Moment
+from vla.teleop.moment import Moment
 
 
 def state_message(moment: Moment, status: LiveStatus, about: Mapping[str, Any]) -> str:
