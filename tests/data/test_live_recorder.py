@@ -120,7 +120,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="was not recorded by teleop"), LiveRecorder(tmp_path, TINY, NOTHING_RESERVED):
         pass
-    assert (tmp_path / "letter.txt").read_text() == "dear"
+    assert (tmp_path / "letter.txt").read_text() == "dear" and not live_folder(tmp_path).exists()
 
 
 def test_another_robots_dataset_is_refused(tmp_path):

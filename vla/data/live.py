@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.publish import live_folder, next_number, tidy
+from vla.data.publish import live_folder, next_number, recorded_takes, tidy
 from vla.data.spool import LiveFrame, SpoolWriter, Take
 from vla.data.staging import held
 from vla.errors import UserError
@@ -88,6 +88,7 @@ class LiveRecorder:
         self._holding = ExitStack()
 
     def __enter__(self) -> LiveRecorder:
+        recorded_takes(self._out)  # before anything is made
         self._holding.enter_context(held(self._folder, "teleop"))
         try:
             tidy(self._out, self._spec)

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="default: a free one")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
-    parser.add_argument("--operator", default=getpass.getuser(), metavar="NAME", help="recorded (default: your login)")
+    parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
     parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
     parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
@@ -84,7 +84,7 @@ def teleop(options: TeleopOptions) -> None:
     if policy is not None:
         policy.spec.check_robot(spec)
     reserve = int(options.reserve_gb * 1e9)
-    live = LiveSettings(options.operator, options.device, options.preroll, reserve=reserve)
+    live = LiveSettings(options.operator or _login(), options.device, options.preroll, reserve=reserve)
     with LiveRecorder(out, spec, live) as recorder:
         device = WebDevice()
         pictures = TwinPictures(options.robot)
@@ -118,6 +118,13 @@ def about_robot(spec: Any) -> dict[str, Any]:
     """What the page must know of the robot."""
     joints = range(spec.state_size)[spec.state_slices["joint_position"]]
     return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints)}
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return ""
 
 
 def _load_policy(name: str) -> Any:
