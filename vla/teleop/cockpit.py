@@ -147,12 +147,15 @@ class Cockpit:
             raise self._session.error
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        parts = urlsplit(request.path)
-        given = parse_qs(parts.query).get("token", [""])[0]
+        try:
+            parts = urlsplit(request.path)
+            given = parse_qs(parts.query).get("token", [""])[0]
+            origins = [urlsplit(origin).netloc for origin in request.headers.get_all("Origin")]
+        except ValueError:  # an address that is none
+            return _respond(http.HTTPStatus.UNAUTHORIZED)
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return _respond(http.HTTPStatus.UNAUTHORIZED)
-        origin, host = request.headers.get("Origin"), request.headers.get("Host", "")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if any([origin] != request.headers.get_all("Host") for origin in origins):
             return _respond(http.HTTPStatus.FORBIDDEN)
         if parts.path == "/live":
             return None
