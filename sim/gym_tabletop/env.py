@@ -386,7 +386,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return {"pixels": pixels, "agent_pos": agent_pos.astype(np.float32)}
 
     def _info(self) -> dict[str, Any]:
-        return {"is_success": self._success, "task": self.task, "task_description": self.task_description}
+        return {
+            "is_success": self._success,
+            "task": self.task,
+            "task_description": self.task_description,
+            "disturbed": self._event is not None and self._event.lasts(self._steps),
+        }
 
 
 _MUTABLE = (

@@ -23,6 +23,9 @@ class Event:
     def sample(cls, rng: np.random.Generator) -> "Event":
         return cls(int(rng.integers(8, 45)), int(rng.integers(3, 7)), float(rng.uniform(0, 2 * np.pi)))
 
+    def lasts(self, step: int) -> bool:
+        return self.start < step <= self.start + self.steps
+
     def begin(self, model: mujoco.MjModel, gripped: bool) -> None:
         """If the object is gripped it will slip."""
         if gripped:

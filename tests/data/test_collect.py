@@ -138,3 +138,9 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         collect(**ASKED, out=tmp_path / "file" / "out")
+
+
+def test_what_was_not_the_experts_doing_is_marked(dataset):
+    cache = build_cache(dataset)
+    share = float(np.mean(cache.disturbed))
+    assert 0.02 < share < 0.5

@@ -36,6 +36,7 @@ def episode(number, length):
                 target_pixel=(0.25, 0.5),
                 goal_pixel=(float("nan"),) * 2,
                 success=step == length - 1,
+                disturbed=step == 1,
             )
         )
     return Episode(f"task {number % 2}", frames)
@@ -73,6 +74,7 @@ def test_lerobot_reads_every_frame_back(dataset):
         assert np.allclose(row["target_pixel"], (0.25, 0.5))
         assert np.allclose(row["goal_pixel"], (-1, -1))
         assert bool(row["next.success"]) == frame.success
+        assert bool(row["disturbed"]) == frame.disturbed
         for camera, image in frame.images.items():
             seen = 255 * row[f"observation.images.{camera}"].numpy().transpose(1, 2, 0)
             assert np.abs(seen - image).mean() < 2
@@ -93,6 +95,7 @@ def test_the_cache_holds_what_lerobot_returns(dataset, cache):
         assert np.array_equal(cache.state[index], row["observation.state"])
         assert np.array_equal(cache.action[index], row["action"])
         assert cache.progress[index] == float(row["progress"])
+        assert cache.disturbed[index] == bool(row["disturbed"])
         assert cache.episode[index] == row["episode_index"]
 
 
@@ -158,7 +161,7 @@ def test_datasets_without_our_labels_have_unknown_ones(tmp_path, dataset):
 
     copy = tmp_path / "dataset"
     shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("cache"))
-    labels = ["subtask", "progress", "target_pixel", "goal_pixel", "next.success"]
+    labels = ["subtask", "progress", "target_pixel", "goal_pixel", "next.success", "disturbed"]
     for file in (copy / "data").rglob("*.parquet"):
         pd.read_parquet(file).drop(columns=labels).to_parquet(file)
     info = json.loads((copy / "meta" / "info.json").read_text())

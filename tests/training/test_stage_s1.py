@@ -1,6 +1,7 @@
 """S1's stage: what a batch holds, that it learns to follow the latents, latents on disk, and the joint finish."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_chunks_end_with_the_episode_and_hold_beyond_it(cache: FrameCache, examp
     np.testing.assert_allclose(robot[:3], cache.action[9:12], atol=1e-4)
     gripper = cache.action[11, 2]
     np.testing.assert_allclose(robot[3:], [[0, 0, gripper]] * 2, atol=1e-4)
+
+
+def test_what_answers_a_later_disturbance_is_not_learned(cache: FrameCache) -> None:
+    disturbed = np.zeros(len(cache), np.float32)
+    disturbed[[2, 3, 7]] = 1
+    examples = Examples([replace(cache, disturbed=disturbed)], fit_normalizer([cache]))
+    learned = examples.chunks(np.array([0, 2, 3, 4, 8]), 6)[1].sum(1)
+    assert learned.tolist() == [3, 1, 1, 4, 4]  # the episode has 12 frames
 
 
 def test_whole_episodes_are_held_out(examples: Examples) -> None:

@@ -14,6 +14,8 @@ from vla.spec import RobotSpec
 
 LONGEST_DELAY = 1.0
 """Of S2 while a policy is corrected (s)."""
+OTHERWISE = 0.006
+"""By how much (m, rad, 1) a policy's action differs from the expert's if the two no longer do the same."""
 
 
 class Actor(Protocol):
@@ -60,6 +62,7 @@ class ExpertActor:
             marks = env.annotation()
             before, subtask, progress = observation, expert.subtask, expert.progress
             observation, _, terminated, truncated, info = env.step(expert.perturb(action))
+            disturbed = expert.disturbed or bool(info.get("disturbed"))
             episodes[-1].frames.append(
                 Frame(
                     images={name: before["pixels"][name] for name in self._spec.camera_names},
@@ -70,6 +73,7 @@ class ExpertActor:
                     target_pixel=tuple(marks["target_pixel"]),
                     goal_pixel=tuple(marks["goal_pixel"]),
                     success=bool(info["is_success"]),
+                    disturbed=disturbed,
                 )
             )
             if terminated or truncated:
@@ -132,7 +136,11 @@ class CorrectedActor:
             if view.instruction != episodes[-1].task:
                 episodes.append(Episode(view.instruction))
             seen = view.observation
-            episodes[-1].frames.append(Frame(seen.images, seen.state, success=robot.success, **due.pop()))
+            right = due.pop()
+            disturbed = bool(np.abs(view.action - right["action"]).max() > OTHERWISE)
+            episodes[-1].frames.append(
+                Frame(seen.images, seen.state, success=robot.success, disturbed=disturbed, **right)
+            )
             expert.moved(view.action)
             due.append(correction())
 

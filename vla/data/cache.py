@@ -26,8 +26,8 @@ from vla.spec import RobotSpec
 VERSION = 1
 IMAGES = "observation.images."
 COLUMNS = {"state": "observation.state", "action": "action", "episode": "episode_index"}
-LABELS = {"progress": (), "target_pixel": (2,), "goal_pixel": (2,)}
-"""Columns a dataset may lack: NaN throughout then."""
+LABELS = {"progress": (), "target_pixel": (2,), "goal_pixel": (2,), "disturbed": ()}
+"""Columns a dataset or an older cache may lack: NaN throughout then."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class FrameCache:
 
     images: camera -> uint8 (N, H, W, 3) RGB. state: float32 (N, S); action: float32 (N, A), in the spec's units.
     episode: int32 (N,). progress: float32 (N,); target_pixel, goal_pixel: float32 (N, 2), (u, v) in [0, 1] of the
-    front image; these three are NaN where unknown. meta: what `meta.json` says.
+    front image; disturbed: float32 (N,), 1 where what followed was not the action's doing (`vla.data.episode.Frame`);
+    these four are NaN where unknown. meta: what `meta.json` says.
     stats: "state", "action" -> min, max, mean, std, q01, q99 lists.
     """
 
@@ -63,6 +64,7 @@ class FrameCache:
     progress: NDArray[np.float32]
     target_pixel: NDArray[np.float32]
     goal_pixel: NDArray[np.float32]
+    disturbed: NDArray[np.float32]
     episodes: tuple[CachedEpisode, ...]
     stats: Mapping[str, Mapping[str, list[float]]]
 
@@ -80,9 +82,8 @@ class FrameCache:
                 raise UserError(
                     f"training cache: {folder} is of version {meta['version']}, not {VERSION}; build it again"
                 )
-            arrays = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*COLUMNS, *LABELS, *meta["cameras"])
-            }
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*COLUMNS, *meta["cameras"])}
+            arrays |= {name: _label(folder, name, len(arrays["episode"])) for name in LABELS}
             episodes = tuple(
                 CachedEpisode(e["start"], e["stop"], e["task"], tuple((a, b, text) for a, b, text in e["subtasks"]))
                 for e in meta["episodes"]
@@ -120,6 +121,11 @@ class FrameCache:
 
     def __len__(self) -> int:
         return len(self.state)
+
+
+def _label(folder: Path, name: str, frames: int) -> NDArray[np.float32]:
+    file = folder / f"{name}.npy"
+    return np.load(file, mmap_mode="r") if file.is_file() else np.full((frames, *LABELS[name]), np.nan, np.float32)
 
 
 def build_cache(dataset: str | Path, out: str | Path | None = None) -> FrameCache:
@@ -181,6 +187,7 @@ def _build(root: Path, spec: RobotSpec, source: dict[str, Any], partial: Path) -
         columns[name] = _column(table, name).reshape(unknown.shape) if name in table.column_names else unknown
         if shape:
             columns[name] = np.where((columns[name] >= 0).all(-1, keepdims=True), columns[name], np.float32(np.nan))
+        columns[name] = columns[name].astype(np.float32)
     for name, column in columns.items():
         np.save(partial / f"{name}.npy", column)
     with progress_bar("decoding", frames * len(spec.cameras)) as advance:

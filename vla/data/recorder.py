@@ -23,8 +23,8 @@ class EpisodeRecorder:
     """Writes whole episodes into a dataset at `root`, a new one or one that is there; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success; not so without `labels`, for episodes that others recorded; and `extra`,
-    in LeRobot's terms, whose values are in `Frame.extra`.
+    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded; and
+    `extra`, in LeRobot's terms, whose values are in `Frame.extra`.
     """
 
     def __init__(
@@ -64,19 +64,17 @@ class EpisodeRecorder:
         row: dict[str, Any] = {camera.key: frame.images[camera.name] for camera in self._spec.cameras}
         row["observation.state"] = np.asarray(frame.state, np.float32)
         row["action"] = np.asarray(frame.action, np.float32)
+        row |= frame.extra
         if not self._labels:
-            return row | dict(frame.extra)
-        return (
-            row
-            | dict(frame.extra)
-            | {
-                "subtask": frame.subtask,
-                "progress": np.array([frame.progress], np.float32),
-                "target_pixel": _pixel(frame.target_pixel),
-                "goal_pixel": _pixel(frame.goal_pixel),
-                "next.success": np.array([frame.success]),
-            }
-        )
+            return row
+        return row | {
+            "subtask": frame.subtask,
+            "progress": np.array([frame.progress], np.float32),
+            "target_pixel": _pixel(frame.target_pixel),
+            "goal_pixel": _pixel(frame.goal_pixel),
+            "next.success": np.array([frame.success]),
+            "disturbed": np.array([frame.disturbed]),
+        }
 
 
 class _Recording(LeRobotDataset):
@@ -121,6 +119,7 @@ def features(spec: RobotSpec, labels: bool = True) -> dict[str, dict[str, Any]]:
         "target_pixel": pixel,
         "goal_pixel": pixel,
         "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+        "disturbed": {"dtype": "bool", "shape": (1,), "names": None},
     }
 
 

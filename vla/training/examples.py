@@ -43,6 +43,8 @@ class Examples:
         self.episode = np.repeat(np.arange(len(episodes)), lengths)
         self.start = np.repeat([episode.start + first for episode, first in episodes], lengths)
         self.stop = np.repeat([episode.stop + first for episode, first in episodes], lengths)
+        disturbed = np.concatenate([np.asarray(cache.disturbed) > 0 for cache in caches])
+        self.foreseen = _until_the_next(disturbed, self.stop)
         out = np.concatenate([np.asarray(cache.episode) % HELD_OUT == HELD_OUT - 1 for cache in caches])
         self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
         if not len(self.held_out):
@@ -69,16 +71,26 @@ class Examples:
     def chunks(
         self, frames: Int[np.ndarray, " n"], horizon: int
     ) -> tuple[Float[np.ndarray, "n H A"], Bool[np.ndarray, "n H"]]:
-        """Normalised actions from each frame on, and which of them were taken; beyond the end it would be a hold."""
+        """Normalised actions from each frame on, and which of them are to be learned.
+
+        Not those that answer a disturbance after the frame, nor beyond the episode's end, where it would be a hold.
+        """
         rows = frames[:, None] + np.arange(horizon)
-        valid = rows < self.stop[frames, None]
+        taken = rows < self.stop[frames, None]
         chunks = self.action[np.minimum(rows, len(self) - 1)]
-        ending = np.flatnonzero(~valid.all(1))
+        ending = np.flatnonzero(~taken.all(1))
         if len(ending):
             holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
             hold = self.normalizer.action.normalize(np.stack(holds))
-            chunks[ending] = np.where(valid[ending, :, None], chunks[ending], hold[:, None])
-        return chunks, valid
+            chunks[ending] = np.where(taken[ending, :, None], chunks[ending], hold[:, None])
+        return chunks, rows < self.foreseen[frames, None]
+
+
+def _until_the_next(disturbed: Bool[np.ndarray, " N"], stop: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Up to which row actions follow from what a frame shows: the next disturbed one, which it includes, or the end."""
+    rows = np.arange(len(disturbed))
+    following = np.minimum.accumulate(np.where(disturbed, rows + 1, len(rows))[::-1])[::-1]
+    return np.minimum(following, stop)
 
 
 def one_spec(caches: Sequence[FrameCache]) -> RobotSpec:

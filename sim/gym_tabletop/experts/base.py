@@ -74,6 +74,7 @@ class Expert:
         self._shove: Array = np.zeros(6)
         self._shove_steps = 0
         self._fumble, self._fumble_steps = (OPEN, 0.0), 0
+        self._disturbed = False
 
     def act(self) -> NDArray[np.float32]:
         """The action (7,) for the state the environment is in."""
@@ -90,6 +91,11 @@ class Expert:
         self._last_move = move
         turn = np.clip(0.3 * self._rotation_to(aim.yaw), -0.08, 0.08)
         return np.concatenate([move, turn, [aim.gripper]]).astype(np.float32)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the last `perturb` made something else of the action, not only a tremor."""
+        return self._disturbed
 
     def moved(self, action: NDArray[np.float32]) -> None:
         """Somebody else moved the hand: its next move goes on from that one."""
@@ -109,6 +115,7 @@ class Expert:
             self._fumble_steps = int(self.rng.integers(4, 16))
             self._fumble = 1.0 - float(action[6]), self.rng.uniform(0, 0.02) * self.rng.integers(2)
         moved = action.copy()
+        self._disturbed = self._shove_steps > 0 or self._fumble_steps > 0
         moved[:3] += self.rng.normal(0, self.style.tremor, 3)
         if self._shove_steps > 0:
             self._shove_steps -= 1
