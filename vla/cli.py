@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_serve(commands)
     _add_sim(commands)
+    _add_teleop(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -237,7 +238,7 @@ def _add_rollout(commands: Any) -> None:
     robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
     add_dds_options(robot)
     parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="stop after this long (default: when the scene ends; real time: 12)"
+        "--seconds", type=seconds, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
     )
 
 
@@ -343,6 +344,18 @@ def _serve(args: argparse.Namespace) -> None:
 
     server = PolicyServer(TandemPolicy.from_pretrained(folder), args.host, args.port, key)
     server.run(lambda port: print(f"{args.policy} at ws://{args.host}:{port}, health at /healthz", flush=True))
+
+
+def _add_teleop(commands: Any) -> None:
+    from vla.teleop.command import add_arguments
+
+    add_arguments(_command(commands, "teleop", _teleop, "drive a robot from a browser, and record it"))
+
+
+def _teleop(args: argparse.Namespace) -> None:
+    from vla.teleop.command import TeleopOptions, teleop
+
+    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name != "run"}))
 
 
 def _add_spec(commands: Any) -> None:

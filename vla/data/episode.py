@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ class Frame:
     images: camera -> (H, W, 3) uint8 RGB. state (S,), action (A,): float32 in the spec's units.
     progress: 0 to 1. target_pixel, goal_pixel: (u, v) in [0, 1] of the front image; NaN or outside when unknown.
     success: the task was done after this action. disturbed: what then happened was not this action's doing: another was
-    executed, or a hand reached in. Actions after it answer what could not be known here. extra: columns of the
-    recording's own, as the recorder was told of them.
+    executed, or a hand reached in. Actions after it answer what could not be known here. extra: values of columns of
+    the recording's own.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -32,7 +33,7 @@ class Frame:
     goal_pixel: tuple[float, float] = UNKNOWN_PIXEL
     success: bool = False
     disturbed: bool = False
-    extra: Mapping[str, NDArray] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

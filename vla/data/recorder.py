@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from vla.spec import RobotSpec, dimension_names
 
 
 class EpisodeRecorder:
-    """Writes whole episodes into a new dataset at `root`; `close` makes it readable.
+    """Writes whole episodes into a dataset at `root`, a new one or one that is there; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded.
-    extra: more columns, as LeRobot describes features; frames have them in `Frame.extra`.
+    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded; and
+    `extra`, in LeRobot's terms, whose values are in `Frame.extra`.
     """
 
     def __init__(
@@ -36,24 +36,24 @@ class EpisodeRecorder:
         extra: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         _quieten()
-        fps = round(spec.rate_hz)
         self._spec, self._labels = spec, labels
-        self._dataset = _Recording.create(
-            name,
-            fps,
-            features(spec, labels) | dict(extra or {}),
-            root=root,
-            robot_type=spec.name,
-            rgb_encoder=RECORDING,
-            encoder_threads=1,
-            streaming_encoding=True,
-        )
+        how: dict[str, Any] = {"rgb_encoder": RECORDING, "encoder_threads": 1, "streaming_encoding": True}
+        if root.exists():
+            self._dataset = _Recording.resume(name, root=root, **how)
+            return
+        columns = features(spec, labels) | dict(extra or {})
+        fps = round(spec.rate_hz)
+        self._dataset = _Recording.create(name, fps, columns, root=root, robot_type=spec.name, **how)
         spec.save(self._dataset.root / "meta" / "robot_spec.yaml")
 
     def write(self, episode: Episode) -> None:
         """Append an episode of at least one frame; nothing of it is there if this is interrupted."""
-        for frame in episode.frames:
-            self._dataset.add_frame(self._row(frame) | {"task": episode.task})
+        self.write_frames(episode.task, episode.frames)
+
+    def write_frames(self, task: str, frames: Iterable[Frame]) -> None:
+        """As `write`, for frames that need not be in memory all at once."""
+        for frame in frames:
+            self._dataset.add_frame(self._row(frame) | {"task": task})
         with _no_embedding():
             self._dataset.save_episode(parallel_encoding=False)
 

@@ -19,6 +19,18 @@ from typing import Any
 from vla.errors import UserError
 
 
+@contextmanager
+def held(folder: Path, command: str) -> Iterator[None]:
+    """Make `folder` and hold it for this process alone; UserError if another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{command}: another run is writing to {folder}; wait for it or stop it") from None
+        yield
+
+
 @dataclass(frozen=True, order=True)
 class Span:
     """Items start, ..., stop - 1 of the work: attempts at episodes, or scenes."""
@@ -49,14 +61,7 @@ class Staging:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Hold the staging folder for this process alone; UserError if another run holds it or made it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.command}: another run is writing to {self.folder}; wait for it or stop it"
-                ) from None
+        with held(self.folder, self.command):
             self._check_settings()
             self._remove_unfinished()
             try:

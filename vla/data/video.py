@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -19,59 +20,80 @@ RECORDING = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", g=2, crf=12, pres
 a policy trained on that would meet sharper images when it drives."""
 
 STATISTICS_FRAMES = 8
+"""At least; up to twice as many."""
 
 
 class EpisodeVideoEncoder(StreamingVideoEncoder):
     """LeRobot's streaming encoder without its threads, queues and per-frame histograms.
 
     Those take ten times as long as the encoding of small images does. Image statistics come from a few frames of
-    each episode instead; they are what LeRobot's own policies normalise images with.
+    each episode instead; they are what LeRobot's own policies normalise images with. Frames are encoded as they come:
+    an episode may be longer than memory.
     """
 
     def __init__(self, fps: int, encoder: RGBEncoderConfig = RECORDING) -> None:
         self.fps, self.encoder = fps, encoder
         self._folder: Path | None = None
-        self._frames: dict[str, list[NDArray[np.uint8]]] = {}
+        self._videos: dict[str, _Video] = {}
 
     def start_episode(self, video_keys: list[str], temp_dir: Path, depth_video_keys: list[str] | None = None) -> None:
         self._folder = Path(temp_dir)
-        self._frames = {key: [] for key in video_keys}
 
     def feed_frame(self, video_key: str, image: NDArray[np.uint8]) -> None:
-        self._frames[video_key].append(image)
+        assert self._folder is not None
+        if video_key not in self._videos:
+            path = Path(tempfile.mkdtemp(dir=self._folder)) / "episode.mp4"
+            self._videos[video_key] = _Video(path, self.fps, self.encoder, image.shape)
+        self._videos[video_key].add(image)
 
     def finish_episode(self) -> dict[str, tuple[Path, dict[str, Any] | None]]:
-        assert self._folder is not None
         results: dict[str, tuple[Path, dict[str, Any] | None]] = {}
-        for key, frames in self._frames.items():
-            path = Path(tempfile.mkdtemp(dir=self._folder)) / "episode.mp4"
-            encode(frames, path, self.fps, self.encoder)
-            results[key] = (path, _statistics(frames))
-        self.cancel_episode()
+        for key, video in self._videos.items():
+            video.close()
+            results[key] = (video.path, video.statistics())
+        self._videos = {}
         return results
 
     def cancel_episode(self) -> None:
-        self._frames = {}
+        for video in self._videos.values():
+            video.close()
+            shutil.rmtree(video.path.parent, ignore_errors=True)
+        self._videos = {}
 
     def close(self) -> None:
         self.cancel_episode()
 
 
-def encode(frames: list[NDArray[np.uint8]], path: Path, fps: int, encoder: RGBEncoderConfig = RECORDING) -> None:
-    """Write RGB frames (H, W, 3) to an mp4 with timestamps index / fps."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(encoder.vcodec, fps, options=encoder.get_codec_options(1, as_strings=True))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.time_base = encoder.pix_fmt, Fraction(1, fps)
-        for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+class _Video:
+    """An mp4 in the making: RGB frames (H, W, 3) with timestamps index / fps."""
 
+    def __init__(self, path: Path, fps: int, encoder: RGBEncoderConfig, shape: tuple[int, ...]) -> None:
+        self.path, self._fps = path, fps
+        self._container = av.open(str(path), "w")
+        self._stream = self._container.add_stream(
+            encoder.vcodec, fps, options=encoder.get_codec_options(1, as_strings=True)
+        )
+        self._stream.height, self._stream.width = shape[:2]
+        self._stream.pix_fmt, self._stream.time_base = encoder.pix_fmt, Fraction(1, fps)
+        self._count = 0
+        self._stride = 1
+        self._chosen: list[NDArray[np.uint8]] = []
 
-def _statistics(frames: list[NDArray[np.uint8]]) -> dict[str, Any]:
-    """Per channel, in 0..255, over evenly spaced frames, as LeRobot's streaming encoder gives them: (3,) each."""
-    chosen = np.linspace(0, len(frames) - 1, min(STATISTICS_FRAMES, len(frames))).round().astype(int)
-    values = np.stack([frames[i] for i in chosen]).reshape(-1, frames[0].shape[-1])
-    return get_feature_stats(values, axis=0, keepdims=False)
+    def add(self, image: NDArray[np.uint8]) -> None:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame.pts, frame.time_base = self._count, Fraction(1, self._fps)
+        self._container.mux(self._stream.encode(frame))
+        if self._count % self._stride == 0:
+            self._chosen.append(image)
+        if len(self._chosen) == 2 * STATISTICS_FRAMES:
+            self._chosen, self._stride = self._chosen[::2], 2 * self._stride
+        self._count += 1
+
+    def close(self) -> None:
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def statistics(self) -> dict[str, Any]:
+        """Per channel, in 0..255, over evenly spaced frames, as LeRobot's streaming encoder gives them: (3,) each."""
+        values = np.stack(self._chosen).reshape(-1, self._chosen[0].shape[-1])
+        return get_feature_stats(values, axis=0, keepdims=False)

@@ -1,0 +1,239 @@
+"""Recording under way: what is kept is whole, whatever happens; what is lost is said."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_takes import NOTHING_RESERVED, TINY, frame, record, victim
+
+from vla.data.live import LiveRecorder
+from vla.data.publish import live_folder, publish, recorded_takes
+from vla.data.spool import read_frames, read_take
+from vla.errors import UserError
+from vla.spec import Camera
+
+
+def open_dataset(out: Path):
+    from lerobot.datasets import LeRobotDataset
+
+    return LeRobotDataset("local/live", root=out)
+
+
+def test_takes_become_a_dataset_with_times_ages_labels_and_who_drove(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "lift it", 12, success=True)
+        record(recorder, "push it", 8, success=False)
+    assert publish(out, TINY) == 2
+    dataset = open_dataset(out)
+    assert (dataset.num_episodes, len(dataset)) == (2, 20)
+    row = dataset[11]
+    assert row["task"] == "lift it" and row["next.success"] and not dataset[10]["next.success"]
+    assert (row["driver"], row["operator"], row["device"]) == ("policy", "operator", "device")
+    assert not row["intervention"] and dataset[10]["intervention"]
+    assert row["action"][0] == 1 and row["commanded"][0] == 2
+    assert float(row["age.front"]) == pytest.approx(0.03) and float(row["age.state"]) == pytest.approx(0.01)
+    assert float(row["time.front"]) == pytest.approx(11 / 20 - 0.03)
+    assert float(row["observation.images.front"].mean()) * 255 == pytest.approx(55, abs=2)
+    assert not any(dataset[index]["next.success"] for index in range(12, 20))
+    assert not live_folder(out).exists()
+
+
+def test_a_second_session_appends_and_leaves_what_was_there(tmp_path):
+    out = tmp_path / "data"
+    for session in range(2):
+        with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+            record(recorder, f"task {session}", 6, success=True, mark=session)
+        publish(out, TINY)
+    dataset = open_dataset(out)
+    assert [dataset[index]["task"] for index in (0, 6)] == ["task 0", "task 1"]
+    assert [float(dataset[index]["observation.state"][0]) for index in (5, 6)] == [0, 1]
+    assert [take["number"] for take in recorded_takes(out)] == [0, 1]
+
+
+def test_discarded_and_undone_takes_are_in_no_dataset(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "kept", 5, success=True)
+        record(recorder, "undone", 5, success=True)
+        recorder.undo()
+        recorder.begin("discarded")
+        recorder.offer(frame(0))
+        recorder.discard()
+        recorder.begin("still open at the end")
+        recorder.offer(frame(0))
+    assert publish(out, TINY) == 1
+    assert [take["task"] for take in recorded_takes(out)] == ["kept"]
+
+
+def test_what_was_just_before_the_start_is_in_the_take(tmp_path):
+    with LiveRecorder(tmp_path / "data", TINY, replace(NOTHING_RESERVED, preroll_s=0.5)) as recorder:
+        for index in range(30):
+            recorder.offer(frame(index, mark=index))
+        record(recorder, "go", 1, success=True, mark=30)
+        recorder.settle()
+        folder = live_folder(tmp_path / "data") / "take-000000"
+        marks = [live.state[0] for live in read_frames(folder, TINY)]
+    assert marks == list(range(20, 31))
+
+
+def test_control_steps_the_disk_is_too_slow_for_are_counted(tmp_path):
+    with LiveRecorder(tmp_path / "data", TINY, replace(NOTHING_RESERVED, queue=1)) as recorder:
+        record(recorder, "hurry", 3000, success=True)
+        recorder.settle()
+        take = recorder.status().takes[0].take
+    assert take.frames + take.dropped == 3000 and take.dropped > 0
+
+
+def test_large_pictures_come_back_nearly_as_they_were(tmp_path):
+    spec = replace(TINY, cameras=(Camera("front", 480, 640), Camera("wrist", 480, 640)))
+    smooth = np.indices((480, 640)).sum(0)[..., None] / 5 + np.array([0, 10, 30])
+    picture = smooth.astype(np.uint8)
+    with LiveRecorder(tmp_path / "data", spec, NOTHING_RESERVED) as recorder:
+        recorder.begin("look")
+        recorder.offer(replace(frame(0, spec=spec), images={"front": picture, "wrist": picture}))
+        recorder.end(True)
+        recorder.settle()
+        (back,) = read_frames(live_folder(tmp_path / "data") / "take-000000", spec)
+    assert np.abs(back.images["wrist"].astype(int) - picture).max() <= 6
+
+
+def test_two_sessions_cannot_record_into_one_dataset(tmp_path):
+    with (
+        LiveRecorder(tmp_path / "data", TINY, NOTHING_RESERVED),
+        pytest.raises(UserError, match="another run is writing"),
+        LiveRecorder(tmp_path / "data", TINY, NOTHING_RESERVED),
+    ):
+        pass
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="was not recorded by teleop"), LiveRecorder(tmp_path, TINY, NOTHING_RESERVED):
+        pass
+    assert (tmp_path / "letter.txt").read_text() == "dear" and not live_folder(tmp_path).exists()
+
+
+def test_another_robots_dataset_is_refused(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "a", 3, success=True)
+    publish(out, TINY)
+    other = replace(TINY, name="other")
+    with pytest.raises(UserError, match="another robot"), LiveRecorder(out, other, NOTHING_RESERVED):
+        pass
+
+
+def test_no_recording_begins_below_the_reserve_and_it_is_said(tmp_path):
+    greedy = replace(NOTHING_RESERVED, reserve=1 << 60)
+    with LiveRecorder(tmp_path / "data", TINY, greedy) as recorder:
+        with pytest.raises(UserError, match="nearly full"):
+            recorder.begin("a")
+        assert "nearly full" in recorder.status().trouble
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 3 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_costs_the_open_take_and_no_other(small_disk):
+    out = small_disk / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "fits", 20, success=True)
+        recorder.begin("does not")
+        for index in range(1000):
+            recorder.offer(frame(index))
+        recorder.settle()
+        assert "No space left" in recorder.status().trouble and not recorder.status().recording
+        with pytest.raises(UserError, match="before you record"):
+            recorder.begin("")
+        record(recorder, "fits again", 20, success=True)
+        recorder.settle()
+        assert [kept.take.task for kept in recorder.status().takes] == ["fits", "fits again"]
+    shutil.copytree(live_folder(out), Path(f"{small_disk}-elsewhere") / "data.live")
+    assert publish(Path(f"{small_disk}-elsewhere") / "data", TINY) == 2
+
+
+def test_a_disk_too_full_for_the_dataset_leaves_the_takes_for_later(small_disk):
+    out = small_disk / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "safe", 100, success=True)
+    ballast = small_disk / "ballast"
+    with open(ballast, "wb") as file:
+        while True:
+            try:
+                os.write(file.fileno(), bytes(4096))
+            except OSError:
+                break
+    with pytest.raises(UserError, match="1 takes are safe"):
+        publish(out, TINY)
+    ballast.unlink()
+    assert publish(out, TINY) == 1 and len(open_dataset(out)) == 100
+
+
+def test_kill_9_at_any_moment_costs_the_open_take_at_most(tmp_path):
+    out, said = tmp_path / "data", tmp_path / "said"
+    said.touch()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["live_takes", "vla.data.recorder"])
+    dice = random.Random(0)
+    for _ in range(5):
+        before = said.stat().st_size
+        process = context.Process(target=victim, args=(str(out), str(said)))
+        process.start()
+        while said.stat().st_size == before and process.is_alive():
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 1.5))
+        assert process.is_alive(), "it ended by itself"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    publish(out, TINY)
+    kept = [int(line) for line in said.read_text().split()]
+    dataset = open_dataset(out)
+    numbers = [take["number"] for take in recorded_takes(out)]
+    assert len(numbers) == len(set(numbers)) == dataset.num_episodes and set(kept) <= set(numbers)
+    episodes = dataset.meta.episodes
+    for index, number in enumerate(numbers):
+        assert episodes[index]["length"] == 5 + number % 7
+        first = dataset[episodes[index]["dataset_from_index"]]
+        assert float(first["observation.state"][0]) == number and first["task"] == f"take {number}"
+
+
+def test_a_take_half_written_is_never_read_as_one(tmp_path):
+    out = tmp_path / "data"
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path\n"
+        "import live_takes as t\n"
+        "with t.LiveRecorder(Path(sys.argv[1]), t.TINY, t.NOTHING_RESERVED) as recorder:\n"
+        "    recorder.begin('never kept')\n"
+        "    [recorder.offer(t.frame(i)) for i in range(50)]\n"
+        "    recorder.settle()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(out), str(Path(__file__).parent)], check=False)
+    assert list(live_folder(out).glob("open-*"))
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        assert not list(live_folder(out).glob("open-*"))
+        record(recorder, "kept", 5, success=True)
+        recorder.settle()
+        assert read_take(live_folder(out) / "take-000000").task == "kept"

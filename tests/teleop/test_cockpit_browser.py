@@ -1,0 +1,201 @@
+"""A whole session in a real browser: driving by keys, recording, correcting the policy, stopping, leaving."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cockpit_rig import rig
+
+from vla import assets
+from vla.data.publish import publish, recorded_takes
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE_S = 300
+SCREENSHOTS = os.environ.get("COCKPIT_SCREENSHOTS")
+"""A folder, to look at the page as it was."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as api:
+        made = api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()
+
+
+class Operator:
+    """Someone at the keyboard."""
+
+    def __init__(self, made, page) -> None:
+        self.rig, self.page = made, page
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.goto(made.cockpit.url)
+        self.reads("The arm holds")
+
+    def reads(self, text: str) -> None:
+        self.page.wait_for_function("text => document.querySelector('#clutch').textContent === text", arg=text)
+
+    def takes(self, count: int) -> None:
+        self.page.wait_for_function("n => document.querySelectorAll('#takes li').length === n", arg=count)
+
+    def until(self, condition, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition(self.rig.session.moment()):
+            assert time.monotonic() < deadline, f"{what}: {self.rig.session.moment().notes}"
+            self.page.wait_for_timeout(20)
+
+    def take_hold(self) -> None:
+        self.page.keyboard.press("Space")
+        self.reads("You drive")
+
+    def drive(self, key: str = "a", axis: int = 1) -> None:
+        here = self.rig.session.moment().tool
+        self.page.keyboard.down(key)
+        self.until(lambda now: abs(now.tool[axis] - here[axis]) > 0.01, "the arm moves")
+        self.page.keyboard.up(key)
+
+    def begin(self) -> None:
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector("body[data-tape=on]")
+
+    def end(self, key: str) -> None:
+        """End the take by key, and wait until the next scene is there."""
+        seed = self.rig.session.moment().seed
+        self.page.keyboard.press(key)
+        self.page.wait_for_selector("body[data-tape=off]")
+        self.until(lambda now: now.seed != seed, "the next scene comes")
+        self.reads("The arm holds")
+
+    def rests(self) -> None:
+        self.until(lambda now: now.at_rest, "the arm rests")
+
+    def shoot(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def shipped_policy():
+    from vla.tandem import TandemPolicy
+
+    return TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
+
+
+def test_a_session_by_keys_leaves_exactly_the_takes_that_were_kept(browser, tmp_path):
+    out = tmp_path / "data"
+    with rig(out, heartbeat_s=10, policy=shipped_policy(), render=True, large=bool(SCREENSHOTS)) as made:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        operator = Operator(made, page)
+        for key, kept in (("y", 1), ("n", 2), ("x", 2), ("y", 3)):
+            operator.take_hold()
+            operator.begin()
+            operator.drive()
+            operator.end(key)
+            operator.takes(kept)
+        page.keyboard.press("z")
+        operator.takes(2)
+
+        operator.begin()
+        page.keyboard.press("p")
+        operator.reads("The policy drives")
+        operator.until(lambda now: now.pilot.words, "S2 speaks")
+        operator.shoot("policy")
+        page.keyboard.press("Space")
+        operator.reads("You correct")
+        operator.drive("d")
+        page.keyboard.press("Space")
+        operator.reads("The policy drives")
+        operator.end("y")
+        operator.takes(3)
+        operator.shoot("desktop")
+
+        operator.take_hold()
+        page.keyboard.down("a")
+        operator.until(lambda now: not now.at_rest, "the arm moves")
+        page.keyboard.press("Escape")
+        operator.reads("Stopped: emergency stop")
+        operator.rests()
+        page.keyboard.up("a")
+        page.keyboard.press("Home")
+        operator.reads("The arm holds")
+
+        operator.take_hold()
+        page.keyboard.down("a")
+        operator.until(lambda now: not now.at_rest, "the arm moves")
+        trips = made.session.moment().trips
+        page.close()
+        deadline = time.monotonic() + PATIENCE_S
+        while not (made.session.moment().trips > trips and made.session.moment().at_rest):
+            assert time.monotonic() < deadline, "the tab is closed and the arm moves"
+            time.sleep(0.02)
+        assert not errors
+        spec = about_spec()
+    assert publish(out, spec) == 3
+    takes = recorded_takes(out)
+    assert [take["success"] for take in takes] == [True, False, True]
+    assert [take["interventions"] > 0 for take in takes] == [False, False, True]
+    check_dataset(out, takes)
+
+
+def about_spec():
+    from vla.spec import RobotSpec
+
+    return RobotSpec.load(assets.find("robot", "tabletop"))
+
+
+def check_dataset(out: Path, takes: list[dict]) -> None:
+    from lerobot.datasets import LeRobotDataset
+
+    dataset = LeRobotDataset("local/cockpit", root=out)
+    assert [row["length"] for row in dataset.meta.episodes] == [take["frames"] for take in takes]
+    drivers = dataset.hf_dataset["driver"]
+    for take, row in zip(takes, dataset.meta.episodes, strict=True):
+        start, stop = row["dataset_from_index"], row["dataset_to_index"]
+        assert row["tasks"] == [take["task"]]
+        assert bool(dataset[stop - 1]["next.success"]) == take["success"]
+        assert ("policy" in drivers[start:stop]) == (take["interventions"] > 0)
+        moved = np.array(dataset.hf_dataset["observation.state"][start:stop])[:, 8]
+        assert np.ptp(moved) > 0.005, "the arm moved in it"
+    assert {dataset[0]["operator"], dataset[0]["device"]} == {"operator", "web"}
+
+
+def test_a_phone_sees_everything_within_its_width_and_can_drive_by_touch(browser, tmp_path):
+    with rig(tmp_path / "data", heartbeat_s=10, render=True, large=bool(SCREENSHOTS)) as made:
+        context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        operator = Operator(made, context.new_page())
+        page = operator.page
+        page.wait_for_selector("figure img")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.tap("#hold")
+        operator.reads("You drive")
+        here = made.session.moment().tool
+        page.locator("[data-move='1+']").dispatch_event("pointerdown", {"pointerId": 1})
+        operator.until(lambda now: abs(now.tool[1] - here[1]) > 0.01, "the arm moves")
+        operator.shoot("phone")
+        page.locator("[data-move='1+']").dispatch_event("pointerup", {"pointerId": 1})
+        operator.rests()
+        page.tap("#stop")
+        operator.reads("Stopped: emergency stop")
+        context.close()
+
+
+def test_a_hidden_tab_stops_the_arm(browser, tmp_path):
+    with rig(tmp_path / "data", heartbeat_s=60) as made:
+        operator = Operator(made, browser.new_page())
+        operator.take_hold()
+        operator.page.keyboard.down("a")
+        operator.until(lambda now: not now.at_rest, "the arm moves")
+        operator.page.evaluate(
+            "Object.defineProperty(document, 'hidden', {value: true});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+        operator.until(lambda now: now.at_rest and now.trips > 0, "the arm rests")
+        assert not made.session.moment().engaged
+        operator.page.close()

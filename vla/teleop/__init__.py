@@ -1,0 +1,1 @@
+"""People driving robots: devices, the live session, and the cockpit in a browser."""

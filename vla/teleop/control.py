@@ -1,0 +1,336 @@
+"""One control period after another: the hand before the policy, all through the safety gate, all of it recorded."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.data.live import LiveRecorder
+from vla.data.spool import Driver, LiveFrame
+from vla.errors import UserError
+from vla.robots.base import Observation, Robot, SimulatedRobot
+from vla.runtime.loop import Policy
+from vla.runtime.safety_gate import Passed
+from vla.teleop.devices import HEARTBEAT_S, Clutch, Device
+from vla.teleop.guarded import GuardedRobot
+from vla.teleop.mapping import Mapper, Scaling
+from vla.teleop.moment import Moment, Note
+from vla.teleop.pilot import Pilot, PilotStatus
+
+HAND_OVER_S = 0.3
+"""So long a policy takes to come from rest to what it wants, when it is handed the robot."""
+_NOTES = 6
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """seed: of the first scene, in simulation. heartbeat_s: see `Clutch`. policy_name: recorded with takes."""
+
+    seed: int = 0
+    heartbeat_s: float = HEARTBEAT_S
+    scaling: Scaling = field(default_factory=Scaling)
+    policy_name: str = ""
+
+
+class LiveLoop:
+    """One `step` is one control period; robot, gate and policy belong to the thread that calls it."""
+
+    def __init__(
+        self, robot: Robot, device: Device, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings
+    ) -> None:
+        self._robot, self._device, self._recorder, self._settings = robot, device, recorder, settings
+        self._period = 1 / robot.spec.rate_hz
+        self._guarded = GuardedRobot(robot)
+        self._gate = self._guarded.gate
+        self._mapper = Mapper(self._gate, robot.spec.rate_hz, settings.scaling)
+        self._clutch = Clutch(settings.heartbeat_s)
+        self._pilot = Pilot(policy, robot.spec) if policy is not None else None
+        self._seed = self._taken = settings.seed
+        self._notes: deque[Note] = deque(maxlen=_NOTES)
+        self._noted = self._step_count = self._late = 0
+        self._periods: deque[float] = deque(maxlen=100)
+        self._began: float | None = None
+        self._handed = 0.0
+        self._gripper = 1.0
+        self._trips = 0
+        self._wanted_reset: int | None = None
+        self._reset(self._seed)
+
+    @property
+    def resting(self) -> bool:
+        return self._gate.at_rest
+
+    def close(self) -> None:
+        if self._pilot is not None:
+            self._pilot.close()
+
+    def wish(self, what: str, value: Any) -> None:
+        try:
+            WISHES[what](self, value)
+        except UserError as error:
+            self._note(str(error), bad=True)
+
+    def step(self, ending: bool) -> Moment:
+        now = time.monotonic()
+        self._measure_period(now)
+        if self._wanted_reset is not None and self._gate.at_rest:
+            self._reset(self._wanted_reset)
+        reading = None if ending else self._device.read()
+        engaged = self._clutch.update(reading, now) and self._gate.stopped is None
+        if self._clutch.trips != self._trips:
+            self._trips = self._clutch.trips
+            self._release_policy(f"{self._clutch.why}: the arm holds")
+        if reading is not None and engaged:
+            self._gripper = reading.gripper
+        move = reading.move if reading is not None and engaged else np.zeros(6)
+        action, driver = self._choose(move, engaged, now)
+        before, captured = self._observation, self._captured
+        passed, sent = self._guarded.command(action, now, before)
+        self._observation, self._captured = self._robot.observe(), time.monotonic()
+        if self._clutch.present or not self._gate.at_rest:
+            self._record(before, captured, passed, sent, driver, now)
+        self._step_count += 1
+        return self._look(passed, sent, driver, engaged)
+
+    def _choose(
+        self, move: NDArray[np.float64], engaged: bool, now: float
+    ) -> tuple[NDArray[np.float64] | None, Driver]:
+        """The person before the policy; nobody: hold."""
+        if self._gate.stopped is not None:
+            self._mapper.rest()
+            return None, "nobody"
+        if engaged or not self._mapper.at_rest:
+            self._handed = now
+            if self._pilot is not None and self._pilot.engaged:
+                self._correcting = True
+            return self._mapper.action(move, self._gripper), "person"
+        pilot = self._pilot
+        if pilot is None or not pilot.engaged:
+            return None, "nobody"
+        if self._correcting:
+            self._correcting = False
+            pilot.engage(self._observation)
+        action = pilot.next(self._observation, self._captured, self._step_count)
+        if pilot.status().failed:
+            self._release_policy(f"the policy failed: {pilot.status().failed}")
+        if action is None:
+            self._handed = now
+            return None, "policy"
+        if self._robot.spec.action.is_relative:
+            still = self._robot.spec.hold_action(action)
+            action = still + (action - still) * min(1.0, (now - self._handed) / HAND_OVER_S)
+        gripper = self._robot.spec.action_slices.get("gripper")
+        if gripper is not None:
+            opening = float(action[gripper][0])
+            self._gripper = 1 - opening if self._robot.spec.action.gripper == "0 = open, 1 = closed" else opening
+        return action, "policy"
+
+    def _record(
+        self,
+        before: Observation,
+        captured: float,
+        passed: Passed,
+        sent: NDArray[np.float32],
+        driver: Driver,
+        now: float,
+    ) -> None:
+        commanded = sent if passed.commanded is None else passed.commanded
+        intervened = driver == "person" and self._pilot is not None and self._pilot.engaged
+        times = dict.fromkeys((*self._robot.spec.camera_names, "state"), captured)
+        state, said = before.state, np.asarray(commanded, np.float32)
+        self._recorder.offer(LiveFrame(before.images, state, said, sent, times, now, driver, intervened))
+
+    def _look(self, passed: Passed, sent: NDArray[np.float32], driver: Driver, engaged: bool) -> Moment:
+        periods = np.array(self._periods) if self._periods else np.array([self._period])
+        judged = isinstance(self._robot, SimulatedRobot)
+        return Moment(
+            step=self._step_count,
+            observation=self._observation,
+            captured=self._captured,
+            driver=driver,
+            engaged=engaged,
+            trips=self._clutch.trips,
+            why=self._clutch.why,
+            stopped=self._gate.stopped,
+            at_rest=self._gate.at_rest,
+            rules=passed.rules,
+            applied=sent,
+            gripper=self._gripper,
+            tool=self._gate.pose[0],
+            rate_hz=1 / float(periods.mean()),
+            error_ms=1e3 * float(np.quantile(np.abs(periods - self._period), 0.99)),
+            late=self._late,
+            instruction=self._instruction,
+            instructions=self._possible,
+            policy_on=self._pilot is not None and self._pilot.engaged,
+            pilot=self._pilot.status() if self._pilot is not None else PilotStatus(),
+            success=bool(self._robot.success) if judged else None,  # type: ignore[attr-defined]
+            seed=self._seed,
+            notes=tuple(self._notes),
+        )
+
+    def _measure_period(self, now: float) -> None:
+        if self._began is not None:
+            self._periods.append(now - self._began)
+            self._late += self._periods[-1] > 1.5 * self._period
+        self._began = now
+
+    def _note(self, text: str, bad: bool = False) -> None:
+        self._noted += 1
+        self._notes.append(Note(self._noted, text, bad))
+
+    def _reset(self, seed: int) -> None:
+        self._wanted_reset = None
+        self._seed = seed
+        self._mapper.rest()
+        self._observation = self._guarded.reset(seed)
+        self._captured = time.monotonic()
+        self._correcting = False
+        self._gripper = self._opening()
+        self._recorder.forget_preroll()
+        self._instruction, self._possible = "", ()
+        if isinstance(self._robot, SimulatedRobot):
+            self._possible = tuple(dict.fromkeys(one.text for one in self._robot.instructions()))
+            self._instruction = self._robot.instruction
+        if self._pilot is not None:
+            self._pilot.release()
+            self._pilot.instruct(self._instruction)
+        self._began = None
+
+    def _opening(self) -> float:
+        measured = self._guarded.gripper(self._observation)
+        if measured is None:
+            return 1.0
+        return 1 - measured if self._robot.spec.action.gripper == "0 = open, 1 = closed" else measured
+
+    def _release_policy(self, why: str) -> None:
+        if self._pilot is not None and self._pilot.engaged:
+            self._pilot.release()
+            self._correcting = False
+            why += "; the policy is off"
+        self._note(why, bad=True)
+
+    def _next_scene(self, seed: int) -> None:
+        """As soon as the arm rests: everybody lets go of it, and must take hold again."""
+        if not isinstance(self._robot, SimulatedRobot):
+            return
+        self._wanted_reset = seed
+        self._clutch.trip("the next scene")
+        self._trips = self._clutch.trips
+        if self._pilot is not None:
+            self._pilot.release()
+
+    # What an operator can ask for.
+
+    def _begin(self, _: Any) -> None:
+        if self._gate.stopped is not None:
+            raise UserError("the arm is stopped: release the stop first")
+        if self._wanted_reset is not None:
+            raise UserError("the next scene is being set up: wait for the arm to come to rest")
+        self._recorder.begin(self._instruction, self._settings.policy_name if self._pilot else "")
+        self._taken = self._seed
+        self._note(f"recording: {self._instruction}")
+
+    def _end(self, success: bool) -> None:
+        if not self._recorder.status().recording:
+            raise UserError("nothing is being recorded: start a take first")
+        self._recorder.end(success)
+        self._note("kept as a success" if success else "kept as a failure")
+        self._next_scene(self._seed + 1)
+
+    def _discard(self, _: Any) -> None:
+        if not self._recorder.status().recording:
+            raise UserError("nothing is being recorded: there is nothing to discard")
+        self._recorder.discard()
+        self._note("discarded")
+        self._next_scene(self._seed + 1)
+
+    def _undo(self, _: Any) -> None:
+        if self._recorder.status().recording:
+            raise UserError("a take is being recorded: end or discard it first")
+        if not self._recorder.status().takes:
+            raise UserError("no take of this session is left to undo")
+        self._recorder.undo()
+        self._note("the newest take is gone")
+
+    def _again(self, _: Any) -> None:
+        """The take that is open, or else the newest one, from its beginning."""
+        if self._recorder.status().recording:
+            self._recorder.discard()
+        elif self._recorder.status().takes:
+            self._recorder.undo()
+        else:
+            raise UserError("there is no take to record again")
+        self._note("thrown away; the same scene again")
+        self._next_scene(self._taken)
+
+    def _stop(self, _: Any) -> None:
+        self._gate.stop("emergency stop")
+        self._clutch.trip("emergency stop")
+        self._trips = self._clutch.trips
+        self._release_policy("emergency stop: the arm brakes and holds until you release the stop")
+
+    def _release(self, _: Any) -> None:
+        if self._gate.stopped is None:
+            return
+        try:
+            self._guarded.release(self._observation)
+        except RuntimeError:
+            raise UserError("the arm is still braking: try again when it rests") from None
+        self._mapper.rest()
+        self._note("the stop is released: take hold again")
+
+    def _instruct(self, text: Any) -> None:
+        if self._recorder.status().recording:
+            raise UserError("a take keeps its words: end or discard it first")
+        words = " ".join(text.split())[:200] if isinstance(text, str) else ""
+        if not words:
+            raise UserError("say what is to be done")
+        if isinstance(self._robot, SimulatedRobot):
+            try:
+                self._robot.set_instruction(words)
+            except UserError:
+                self._note("this scene cannot tell whether that is done: you judge")
+        self._instruction = words
+        if self._pilot is not None:
+            self._pilot.instruct(words)
+
+    def _let_policy(self, on: Any) -> None:
+        if self._pilot is None:
+            raise UserError("there is no policy here: start with --policy")
+        if not on:
+            self._pilot.release()
+        elif self._gate.stopped is not None:
+            raise UserError("the arm is stopped: release the stop first")
+        elif not self._clutch.present:
+            raise UserError("no operator is here to watch the policy")
+        else:
+            self._pilot.engage(self._observation)
+        self._note("the policy drives; take hold to correct it" if on else "the policy is off")
+
+    def _new_scene(self, _: Any) -> None:
+        if self._recorder.status().recording:
+            raise UserError("a take is being recorded: end or discard it first")
+        self._next_scene(self._seed + 1)
+
+
+WISHES: dict[str, Callable[[LiveLoop, Any], None]] = {
+    "start": LiveLoop._begin,
+    "success": lambda loop, _: loop._end(True),
+    "fail": lambda loop, _: loop._end(False),
+    "discard": LiveLoop._discard,
+    "undo": LiveLoop._undo,
+    "again": LiveLoop._again,
+    "stop": LiveLoop._stop,
+    "release": LiveLoop._release,
+    "instruct": LiveLoop._instruct,
+    "policy": LiveLoop._let_policy,
+    "scene": LiveLoop._new_scene,
+}
+"""What `Session.ask` takes, and who does it."""

@@ -1,0 +1,70 @@
+"""What an operator's hand says, whatever it says it with, and when it may move the robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+HEARTBEAT_S = 0.2
+"""An operator not heard of for this long is not there."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """move (6,): in [-1, 1]; forward, left, up, and turning about these axes, in the base frame. gripper: in [0, 1],
+    how far open. clutch: the hand is on the robot. stamp: when it was said, seconds on `time.monotonic`.
+    """
+
+    move: Float[np.ndarray, " 6"]
+    gripper: float
+    clutch: bool
+    stamp: float
+
+
+class Device(Protocol):
+    """A keyboard, a gamepad, a browser."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> Reading | None:
+        """The newest reading, however old; None if there has never been one or the device is gone. Never waits."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Clutch:
+    """Whether the hand moves the robot. After a trip (silence, a stop) it must be let go and engaged again.
+
+    timeout: seconds of silence that trip it. trips, why: how often it tripped, and for what the last time.
+    """
+
+    def __init__(self, timeout: float = HEARTBEAT_S) -> None:
+        self._timeout = timeout
+        self._released = False
+        self.engaged = False
+        self.present = False
+        self.trips = 0
+        self.why = ""
+
+    def update(self, reading: Reading | None, now: float) -> bool:
+        """Call it every control step, with time in seconds; returns `engaged`. present: the operator is heard of."""
+        here = reading is not None and now - reading.stamp <= self._timeout
+        if self.present and not here:
+            self.trip("the operator's heartbeat was lost" if reading is not None else "the operator has left")
+        self.present = here
+        if reading is None or not here:
+            return False
+        if not reading.clutch:
+            self._released = True
+        self.engaged = reading.clutch and self._released
+        return self.engaged
+
+    def trip(self, why: str) -> None:
+        self.engaged = self._released = False
+        self.trips += 1
+        self.why = why

@@ -1,0 +1,186 @@
+"""A policy in real time: S2 and S1 each in a thread of its own, so that the control loop never waits for a model."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla.robots.base import Observation
+from vla.runtime.loop import Policy, rest_action
+from vla.runtime.mailbox import Mailbox
+from vla.runtime.stitcher import Action, Chunk, Stitcher
+from vla.spec import RobotSpec
+
+THINK_EVERY_S = 0.1
+"""S2 looks no more often than this: the control loop needs the processor too."""
+WORDS_EVERY_S = 1.0
+LONGEST_AGE_S = 2.0
+"""Older thoughts are not acted on: policies are trained up to this age."""
+
+
+@dataclass(frozen=True)
+class PilotStatus:
+    """words: the newest S2 said. age_s: of the thought in use. failed: why the policy does not go on, "" if it does."""
+
+    words: str = ""
+    age_s: float | None = None
+    s1_ms: float = 0.0
+    s2_ms: float = 0.0
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen at a control step. turn: which hand-over it belongs to."""
+
+    observation: Observation
+    stamp: float
+    step: int
+    turn: int
+
+
+class Pilot:
+    """`engage` hands the robot to the policy, `next` gives its action for a control step, `release` takes it back.
+
+    Those, and `status`, are for the control loop's thread. Raises UserError, with the differing entries, if the policy
+    was trained for another robot.
+    """
+
+    def __init__(self, policy: Policy, spec: RobotSpec) -> None:
+        import torch
+
+        policy.spec.check_robot(spec)
+        self._inference_mode = torch.inference_mode
+        self._policy, self._spec = policy, spec
+        self._period = 1 / spec.rate_hz
+        self._mailbox = Mailbox()
+        self._changed = threading.Condition()
+        self._stitcher: Stitcher | None = None
+        self._instruction, self._instruction_id = "", 0
+        self._look: _Look | None = None
+        self._asked: tuple[_Look, np.ndarray] | None = None
+        self._turn, self._on, self._ended = 0, False, False
+        self._replan_at = 0
+        self._failed, self._words = "", ""
+        self._s1_s, self._s2_s = self._period, 0.0
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for name, work in (("vla-s2", self._think), ("vla-s1", self._act))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def engaged(self) -> bool:
+        return self._on
+
+    def instruct(self, text: str) -> None:
+        with self._changed:
+            self._instruction, self._instruction_id = text, self._instruction_id + 1
+            self._words = ""
+            self._drop()
+
+    def engage(self, observation: Observation) -> None:
+        """The policy begins anew from here: nothing planned before is carried out."""
+        with self._changed:
+            rest = rest_action(self._spec, observation.state)
+            self._stitcher = Stitcher(self._spec.hold_action, rest)
+            self._failed = ""
+            self._on = True
+            self._drop()
+
+    def release(self) -> None:
+        with self._changed:
+            self._on = False
+            self._drop()
+
+    def next(self, observation: Observation, stamp: float, step: int) -> Action | None:
+        """The action for control step `step`, of what was seen at `stamp` (`time.monotonic`); None: hold."""
+        with self._changed:
+            if not self._on or self._failed or self._stitcher is None:
+                return None
+            self._look = _Look(observation, stamp, step, self._turn)
+            thought = self._mailbox.newest(self._instruction_id)
+            if thought is None or stamp - thought.stamp > LONGEST_AGE_S:
+                self._stitcher.drop()
+                self._changed.notify_all()
+                return None
+            if step >= self._replan_at and self._asked is None:
+                delay = math.ceil(self._s1_s / self._period)
+                self._asked = self._look, self._stitcher.prefix(step, delay)
+                self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
+            self._changed.notify_all()
+            return self._stitcher.next(step)
+
+    def status(self) -> PilotStatus:
+        thought = self._mailbox.newest(self._instruction_id)
+        age = None if thought is None or not self._on else max(0.0, time.monotonic() - thought.stamp)
+        return PilotStatus(self._words, age, 1e3 * self._s1_s, 1e3 * self._s2_s, self._failed)
+
+    def close(self) -> None:
+        with self._changed:
+            self._on, self._ended = False, True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _drop(self) -> None:
+        self._turn += 1
+        self._look = self._asked = None
+        self._replan_at = 0
+        if self._stitcher is not None:
+            self._stitcher.drop()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        with self._inference_mode():
+            while not self._ended:
+                try:
+                    work()
+                except Exception as error:  # the policy's trouble is not the robot's: it holds, and this is said
+                    with self._changed:
+                        self._failed = f"{type(error).__name__}: {error}"
+                        self._look = self._asked = None
+
+    def _think(self) -> None:
+        spoke, spoken_of = -math.inf, -1
+        while not self._ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or self._look is not None)
+                look, self._look = self._look, None
+                text, number = self._instruction, self._instruction_id
+            if look is None:
+                continue
+            begin = time.monotonic()
+            thought = self._policy.think(look.observation.images, text, look.stamp, number)
+            self._s2_s = time.monotonic() - begin
+            self._mailbox.put(thought)
+            if number != spoken_of or time.monotonic() - spoke > WORDS_EVERY_S:
+                said = self._policy.think(look.observation.images, text, look.stamp, number, words=True).text
+                spoke, spoken_of = time.monotonic(), number
+                if number == self._instruction_id:
+                    self._words = said or ""
+            time.sleep(max(0.0, begin + THINK_EVERY_S - time.monotonic()))
+
+    def _act(self) -> None:
+        while not self._ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or self._asked is not None)
+                asked, number = self._asked, self._instruction_id
+            if asked is None:
+                continue
+            look, prefix = asked
+            begin = time.monotonic()
+            thought = self._mailbox.newest(number)
+            chunk = self._policy.act(look.observation.images, look.observation.state, thought, look.stamp, prefix)
+            self._s1_s = time.monotonic() - begin
+            with self._changed:
+                if self._asked is asked:
+                    self._asked = None
+                    if look.turn == self._turn and self._stitcher is not None:
+                        # As late as it came: rows for steps that have passed are skipped.
+                        self._stitcher.commit(Chunk(look.step, look.step + len(prefix), chunk))
