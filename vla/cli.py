@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_demo(commands)
     _add_serve(commands)
+    _add_quantize(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -264,6 +265,20 @@ def _serve(args: argparse.Namespace) -> None:
 
     server = PolicyServer(TandemPolicy.from_pretrained(folder), args.host, args.port, key)
     server.run(lambda port: print(f"{args.policy} at ws://{args.host}:{port}, health at /healthz", flush=True))
+
+
+def _add_quantize(commands: Any) -> None:
+    parser = _command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
+    parser.add_argument("--policy", required=True, metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+
+
+def _quantize(args: argparse.Namespace) -> None:
+    folder = assets.find("policy", args.policy)
+    assets.check_folder_writable(args.out)
+    from vla.training.quantize import quantize
+
+    print(quantize(folder, args.out))
 
 
 def _add_spec(commands: Any) -> None:
