@@ -54,7 +54,7 @@ class Prompter:
         if self._video(frames):
             # All frames are wanted, half a second apart: Qwen counts its time in such steps.
             media: dict[str, Any] = {"videos": list(pixels.flatten(0, 1))}
-            options = {"videos_kwargs": {"do_sample_frames": False, "fps": 2.0, "return_tensors": "pt"}}
+            options: dict[str, Any] = {"videos_kwargs": {"do_sample_frames": False, "fps": 2.0, "return_tensors": "pt"}}
         else:
             media = {"images": [list(row.reshape(-1, *row.shape[-3:])) for row in pixels]}
             options = {"images_kwargs": {**self.family.options, "return_tensors": "pt"}}

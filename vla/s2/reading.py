@@ -48,7 +48,11 @@ class Prefix:
 def look(model: Any, family: Family, inputs: Mapping[str, Tensor], decoder: Any) -> Prefix:
     """inputs: what the processor made of the images and all up to the words."""
     known = inspect.signature(type(model.model).forward).parameters
-    given = {name: value for name, value in inputs.items() if name in known}
+    given = {
+        name: value.to(model.dtype) if value.is_floating_point() else value
+        for name, value in inputs.items()
+        if name in known
+    }
     mask = inputs["attention_mask"]
     if not family.mrope:
         given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0) + family.first
