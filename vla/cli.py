@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_sim(commands)
     _add_teleop(commands)
+    _add_quantize(commands)
     _add_spec(commands)
     _add_bench(commands)
     return parser
@@ -356,6 +357,18 @@ def _teleop(args: argparse.Namespace) -> None:
     from vla.teleop.command import TeleopOptions, teleop
 
     teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name != "run"}))
+def _add_quantize(commands: Any) -> None:
+    parser = _command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
+    parser.add_argument("--policy", required=True, metavar="P", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+
+
+def _quantize(args: argparse.Namespace) -> None:
+    folder = assets.find("policy", args.policy)
+    assets.check_folder_writable(args.out)
+    from vla.training.quantize import quantize
+
+    print(quantize(folder, args.out))
 
 
 def _add_spec(commands: Any) -> None:

@@ -9,7 +9,7 @@ NAN = float("nan")
 
 def build() -> LabelHeads:
     torch.manual_seed(0)
-    return LabelHeads(LabelConfig(classes=3, grid=4, width=16), latent_shape=(2, 8), map_width=5, token_width=7)
+    return LabelHeads(LabelConfig(classes=3, grid=4, width=16), latent_shape=(2, 8), widths=(5, 7))
 
 
 def test_a_token_labels_the_four_cells_it_covers():

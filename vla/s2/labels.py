@@ -41,19 +41,24 @@ class Pointing:
 
 
 class LabelHeads(nn.Module):
-    """Cells from the tower, presence and place of every class from the tokens, the named place from the latents."""
+    """Cells from the tower, presence and place of every class from the tokens, the named place from the latents.
 
-    def __init__(self, config: LabelConfig, latent_shape: tuple[int, int], map_width: int, token_width: int) -> None:
+    widths: of the tower's last two maps; None, as of a VLM that others have trained: the latents alone are judged.
+    """
+
+    def __init__(self, config: LabelConfig, latent_shape: tuple[int, int], widths: tuple[int, int] | None) -> None:
         super().__init__()
         self.config = config
         classes, grid, width = config.classes, config.grid, config.width
-        self.fine_cells = nn.Sequential(nn.Linear(map_width, width), nn.SiLU(), nn.Linear(width, classes + 1))
-        # A token covers 2 x 2 cells: making it say all four puts the small things into the coarse map too.
-        self.coarse_cells = nn.Linear(token_width, 4 * (classes + 1))
-        self.things = nn.Parameter(torch.randn(classes, width) * 0.1)
-        self.keys = nn.Linear(latent_shape[1], width)
-        self.values = nn.Linear(latent_shape[1], width)
-        self.thing = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
+        self.sees = widths is not None
+        if widths is not None:
+            self.fine_cells = nn.Sequential(nn.Linear(widths[0], width), nn.SiLU(), nn.Linear(width, classes + 1))
+            # A token covers 2 x 2 cells: making it say all four puts the small things into the coarse map too.
+            self.coarse_cells = nn.Linear(widths[1], 4 * (classes + 1))
+            self.things = nn.Parameter(torch.randn(classes, width) * 0.1)
+            self.keys = nn.Linear(latent_shape[1], width)
+            self.values = nn.Linear(latent_shape[1], width)
+            self.thing = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
         count = latent_shape[0] * latent_shape[1]
         self.latent = nn.Sequential(nn.Linear(count, 256), nn.SiLU())
         self.places = nn.Linear(256, 4)

@@ -227,7 +227,7 @@ class _Run:
             file.write(json.dumps(line) + "\n")
 
     def save(self) -> None:
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model/{name}": value for name, value in self.changing().items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
         tensors |= optimizer_tensors(self.optimizer, self.names)
         tensors["random/cpu"] = torch.get_rng_state()
@@ -238,6 +238,11 @@ class _Run:
         if isinstance(self.stage, Saves):
             with self.averaged():
                 self.stage.save(self.out)
+
+    def changing(self) -> dict[str, Tensor]:
+        """The model's state but for frozen weights, which come from where they came from, as large as they may be."""
+        frozen = {name for name, p in self.model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        return {name: value for name, value in self.model.state_dict().items() if name not in frozen}
 
     def resume(self) -> None:
         path = self.out / CHECKPOINT
@@ -252,7 +257,9 @@ class _Run:
             raise UserError(f"{self.out} holds a run with another configuration ({theirs}); choose another folder")
         weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
         try:
-            self.model.load_state_dict(weights)
+            if differing := self.changing().keys() ^ weights.keys():
+                raise RuntimeError(f"{min(differing)} is in one of them only")
+            self.model.load_state_dict(weights, strict=False)
             for name, value in self.average.items():
                 value.copy_(tensors[f"average/{name}"])
             load_optimizer(self.optimizer, self.names, tensors)

@@ -23,12 +23,15 @@ from vla.data.cache import FrameCache, build_cache
 from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.s1.system import FastSystem
-from vla.s2.system import SlowSystem
+from vla.s2.parts import set_trained
+from vla.s2.system import SlowConfig, SlowSystem
 from vla.strict import parse
 from vla.tandem import TandemConfig, TandemPolicy
+from vla.training.estimate import estimate
 from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
+from vla.training.precision import is_quick
 from vla.training.recipe import Recipe, StageRecipe, load_recipe
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
@@ -52,8 +55,9 @@ def train(
     data = _find(datasets)
     start = TandemPolicy.from_pretrained(policy) if policy else None
     _check(plan, data, start)
+    slow = start.s2 if start else _open_vlm(plan.slow, place)
     _claim(out, plan, datasets)
-    _Run(plan, data, out, place, start).train()
+    _Run(plan, data, out, place, start, slow).train()
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,18 @@ class Data:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, data: Data, out: Path, device: str, start: TandemPolicy | None) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Data, out: Path, device: str, start: TandemPolicy | None, slow: SlowSystem | None
+    ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.scenes = StillScenes(data.stills[0]) if data.stills else None
         self.caches = [_open_cache(folder) for folder in data.episodes]
-        self.slow: SlowSystem | None = start.s2 if start else None
+        self.slow = slow
         self.fast: FastSystem | None = start.s1 if start else None
         self.words: WordsStage | None = None
         if self.slow:
             self.slow.config = recipe.slow
+            set_trained(self.slow)
         if self.caches:
             self.spec = one_spec(self.caches)
             if start:
@@ -107,18 +114,30 @@ class _Run:
 
     def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
         # An earlier words stage goes on, with the heads it has trained; else they start anew.
-        words = self.words or self._words_stage(stage)
-        words.config = replace(stage.words, seed=self.recipe.seed)
-        words.model.requires_grad_(True)
+        words = self.words or (self._words_stage(stage) if self.scenes else None)
+        if words:
+            words.config = replace(stage.words, seed=self.recipe.seed)
         policy = self._policy()
-        fit(JointStage(policy, self.examples, words, stage.joint, self.recipe.seed), loop, folder)
+        set_trained(policy.s2)
+        joint = JointStage(policy, self.examples, words, stage.joint, self.recipe.seed)
+        if self.recipe.slow.vlm:
+            self._say_what_it_takes(joint, loop)
+        fit(joint, loop, folder)
 
     def _words_stage(self, stage: StageRecipe) -> WordsStage:
         assert self.scenes is not None
         config = replace(stage.words, seed=self.recipe.seed)
         self.words = WordsStage(self.scenes, config, self.caches, self.slow, self.recipe.slow, self.recipe.shape)
         self.slow = self.words.model.s2
+        set_trained(self.slow)
         return self.words
+
+    def _say_what_it_takes(self, joint: JointStage, loop: LoopConfig) -> None:
+        batch = joint.config.s1.batch
+        model, slow = joint.model.to(self.device), joint.policy.s2
+        taken = estimate(model, slow, *joint.observations(self.examples.trained[:2]), batch, loop)
+        for line in taken.lines(batch, loop.steps):
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def _policy(self) -> TandemPolicy:
         """Both halves as they are now; a new S1 if there is none yet."""
@@ -156,15 +175,16 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
     """UserError if the recipe asks for what the data cannot give."""
     kinds = [stage.stage for stage in recipe.stages]
     for kind in kinds:
-        if kind != "s1" and not data.stills:
+        # A VLM has its words already; a small S2 would forget them.
+        if not data.stills and (kind == "words" or (kind == "joint" and not recipe.slow.vlm)):
             raise UserError(f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N")
         if kind != "words" and not data.episodes:
             raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
     if len(data.stills) > 1:
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
-    if start is None and kinds[0] != "words":
+    if start is None and kinds[0] != "words" and not recipe.slow.vlm:
         raise UserError(
-            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give --policy"
+            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, give slow.vlm, or --policy"
         )
     if start is None:
         return
@@ -175,6 +195,13 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
     for what, agrees in same.items():
         if not agrees:
             raise UserError(f"train: the recipe's {what} of --policy: make them agree, or give no --policy")
+
+
+def _open_vlm(config: SlowConfig, device: str) -> SlowSystem | None:
+    """The VLM a recipe names, if it does; half as large where the device computes in bfloat16."""
+    if config.vlm is None:
+        return None
+    return SlowSystem.from_vlm(config if is_quick(device) else replace(config, dtype="float32"))
 
 
 def _device(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from vla.tandem import TandemPolicy
@@ -21,7 +21,7 @@ from vla.training.still_batches import jitter
 
 @dataclass(frozen=True)
 class JointConfig:
-    """words: weight of S2's own losses. insulate: actions do not teach S2."""
+    """words: weight of S2's own losses, if any. insulate: actions teach S2's queries and nothing else of it."""
 
     words: float = 0.5
     insulate: bool = False
@@ -29,7 +29,7 @@ class JointConfig:
 
 
 class JointModel(nn.Module):
-    """S1, and S2 with its training-only heads."""
+    """S1, and S2, with its training-only heads if there are words."""
 
     def __init__(self, fast: nn.Module, words: nn.Module) -> None:
         super().__init__()
@@ -38,36 +38,46 @@ class JointModel(nn.Module):
 
 
 class JointStage:
-    """A Stage of `vla.training.loop`. policy: the two halves to train; written to `<out>/policy` at checkpoints."""
+    """A Stage of `vla.training.loop`. policy: the two halves to train; written to `<out>/policy` at checkpoints.
+
+    words: S2's own stage; without, S2 learns from the actions alone.
+    """
 
     def __init__(
-        self, policy: TandemPolicy, examples: Examples, words: WordsStage, config: JointConfig, seed: int = 0
+        self, policy: TandemPolicy, examples: Examples, words: WordsStage | None, config: JointConfig, seed: int = 0
     ) -> None:
-        if words.model.s2 is not policy.s2:
+        if words and words.model.s2 is not policy.s2:
             raise ValueError("the words stage and the policy must share one S2")
         self.policy = policy
         self.examples = examples
         self.words = words
         self.config = config
         self.seed = seed
-        self.model = JointModel(policy.s1, words.model)
+        self.model = JointModel(policy.s1, words.model if words else policy.s2)
 
     def batch(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, step, 1))
         config = self.config.s1
         frames = rng.choice(self.examples.trained, config.batch)
         sources, ages = self.examples.look_back(frames, draw_ages(rng, len(frames), config.delays), stride=1)
-        views = [self.examples.images(sources, camera) for camera in self.policy.s2.config.cameras]
-        return {
+        seen, prompts = self.observations(sources)
+        batch = {
             "fast": fast_batch(self.examples, self.policy.s1, frames, ages, config, rng),
-            "seen": jitter(torch.stack(views, dim=1), rng),
-            "prompts": self.examples.prompts(frames),
-            "words": self.words.batch(step),
+            "seen": jitter(seen, rng),
+            "prompts": prompts,
         }
+        return {**batch, "words": self.words.batch(step)} if self.words else batch
+
+    def observations(self, frames: Int[np.ndarray, " n"]) -> tuple[UInt8[Tensor, "n V H W 3"], list[str]]:
+        """What S2 sees of frames, and the task of each."""
+        views = [self.examples.images(frames, camera) for camera in self.policy.s2.config.cameras]
+        return torch.stack(views, dim=1), self.examples.prompts(frames)
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
-        latents = self.policy.s2(batch["seen"], batch["prompts"]).latents
-        acting = fast_loss(self.policy.s1, batch["fast"], latents.detach() if self.config.insulate else latents)
+        latents = self.policy.s2(batch["seen"], batch["prompts"], insulate=self.config.insulate).latents
+        acting = fast_loss(self.policy.s1, batch["fast"], latents)
+        if not self.words:
+            return acting, {}
         words, parts = self.words.loss(batch["words"])
         total = acting + self.config.words * words
         return total, {"actions": acting.detach(), "s2": words.detach(), **parts}
@@ -77,9 +87,9 @@ class JointStage:
 
     def evaluate(self) -> dict[str, float]:
         """S1's held-out errors with S2's thoughts as they are now, and S2's own results."""
-        thoughts = LiveThoughts(self.policy, self.examples)
+        thoughts = LiveThoughts(self)
         fast = FastStage(self.policy.s1, self.examples, thoughts, self.config.s1, self.seed)
-        return fast.evaluate() | self.words.evaluate()
+        return fast.evaluate() | (self.words.evaluate() if self.words else {})
 
 
 class LiveThoughts:
@@ -87,11 +97,8 @@ class LiveThoughts:
 
     stride = 1
 
-    def __init__(self, policy: TandemPolicy, examples: Examples) -> None:
-        self.policy = policy
-        self.examples = examples
+    def __init__(self, joint: JointStage) -> None:
+        self.joint = joint
 
     def at(self, frames: Int[np.ndarray, " n"]) -> Float[Tensor, "n K D"]:
-        s2 = self.policy.s2
-        views = [self.examples.images(frames, camera) for camera in s2.config.cameras]
-        return s2(torch.stack(views, dim=1), self.examples.prompts(frames)).latents
+        return self.joint.policy.s2(*self.joint.observations(frames)).latents

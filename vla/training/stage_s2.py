@@ -85,10 +85,9 @@ class WordsStage:
         self.caches = list(caches) if config.frames else []
         torch.manual_seed(config.seed)
         s2 = s2 or small_slow_system(sentences(scenes, self.caches), slow, shape)
-        vision = s2.model.config.vision_config
         families = max(LabelConfig.families, len(scenes.families))
         labels = LabelConfig(classes=len(scenes.classes), grid=scenes.cells.shape[1], families=families)
-        heads = LabelHeads(labels, s2.latent_shape, map_width=vision.channels[-2], token_width=vision.hidden_size)
+        heads = LabelHeads(labels, s2.latent_shape, s2.map_widths)
         self.model: WordsModel = WordsModel(s2, heads)
         self.held_out = min(config.held_out, len(scenes) // 10)
         self.trained_scenes = len(scenes) - self.held_out
@@ -127,7 +126,8 @@ class WordsStage:
         assert out.word_loss is not None
         pointed = heads.point_losses(out.latents, asked.target, asked.goal, asked.family, asked.thing)
         losses = {"words": out.word_loss} | {name: getattr(config, name) * loss for name, loss in pointed.items()}
-        if asked.cells is not None and asked.objects is not None:
+        if heads.sees and asked.cells is not None and asked.objects is not None:
+            assert out.visual is not None
             presence, things = heads.thing_loss(out.visual, asked.objects)
             losses["cells"] = config.cells * heads.cell_loss(out.maps, asked.cells)
             losses["presence"] = config.presence * presence
@@ -180,22 +180,18 @@ class WordsStage:
             family.append((said.family.argmax(-1) == asked.family)[asked.family >= 0])
             thing.append((said.thing.argmax(-1) == asked.thing)[asked.thing >= 0])
             assert asked.objects is not None and asked.cells is not None
+            words.append(out.word_loss.detach().reshape(1))
+            if out.visual is None:
+                continue
             present = asked.objects[..., 0] > 0.5
             logits, places = heads.find(out.visual)
             things.append(_distance(places[present], asked.objects[..., 1:][present], size))
             presence.append(((logits > 0) == present).flatten())
             cells.append((heads.cell_logits(out.maps)[1].argmax(-1) == asked.cells)[asked.cells > 0])
-            words.append(out.word_loss.detach().reshape(1))
-        return {
-            **_spread("target_px", target),
-            **_spread("goal_px", goal),
-            **_spread("things_px", things),
-            "family": _mean(family),
-            "named": _mean(thing),
-            "presence": _mean(presence),
-            "cells": _mean(cells),
-            "word_loss": _mean(words),
-        }
+        results = _spread("target_px", target) | _spread("goal_px", goal)
+        if heads.sees:
+            results |= {**_spread("things_px", things), "presence": _mean(presence), "cells": _mean(cells)}
+        return results | {"family": _mean(family), "named": _mean(thing), "word_loss": _mean(words)}
 
     def _answers(self, held_out: np.ndarray, rng: np.random.Generator, count: int = 128) -> dict[str, float]:
         """Spoken answers: where instructions and pointing questions point, and how many others say the right words.
