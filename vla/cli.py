@@ -11,11 +11,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
+from vla.data.commands import add_doctor, add_view, check_outputs
 from vla.errors import UserError
+
+if TYPE_CHECKING:
+    from vla.spec import RobotSpec
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 BENCHES = {
@@ -23,8 +27,11 @@ BENCHES = {
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
+    "doctor": "how many planted faults `vla data doctor` finds, by size, in data of several origins",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
+
+DOCTOR_EPISODES = 24
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +113,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "bring in datasets that others recorded"
+    about = "bring in datasets that others recorded, examine and look at them"
     group = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
     kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     imports = kinds.add_parser("import", help="into a LeRobot v3 dataset", description="Into a LeRobot v3 dataset.")
@@ -117,12 +124,55 @@ def _add_data(commands: Any) -> None:
     rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
     rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
     _add_workers(rlds)
+    add_doctor(kinds, _command, _doctor)
+    add_view(kinds, _command, _view)
 
 
 def _import_rlds(args: argparse.Namespace) -> None:
     from vla.data.rlds.importer import import_rlds
 
     import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    check_outputs(json=args.json, page=args.page)
+    policy = assets.find("policy", args.policy) if args.policy else None
+    from vla.data.doctor.visit import Visit, visit
+
+    def simulator(spec: "RobotSpec") -> Any:
+        from vla.robots.replayed import ReplayedArm
+
+        return ReplayedArm(args.env, spec)
+
+    def predictor(spec: "RobotSpec") -> Any:
+        from vla.tandem import TandemPolicy
+
+        tandem = TandemPolicy.from_pretrained(policy)
+        tandem.spec.check_robot(spec)
+        return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
+
+    done = visit(
+        Visit(args.directory, args.page, args.episodes), simulator if args.replay else None, predictor if policy else None
+    )
+    if args.json:
+        _write_json(args.json, done)
+    return 1 if done["findings"] else 0
+
+
+def _view(args: argparse.Namespace) -> None:
+    check_outputs(html=args.html, rerun=args.rerun)
+    if args.rerun:
+        from vla.data.view.rerun_file import write_rerun
+
+        write_rerun(args.directory, args.rerun, args.episode)
+        print(f"{args.rerun}: open it with `rerun {args.rerun}`")
+    else:
+        from vla.data.view.html import write_view
+
+        file = args.html or Path(f"{args.directory.resolve().name}.html")
+        assets.check_file_writable(file, "--html")
+        write_view(args.directory, file, args.episode)
+        print(file)
 
 
 def _add_train(commands: Any) -> None:
@@ -306,6 +356,10 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
+    doctor = parser.add_argument_group("doctor")
+    doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
+    doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
+    doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
@@ -329,6 +383,15 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.actions import bench_actions
 
         document = bench_actions(args.env, args.seed)
+    elif args.what == "doctor":
+        from vla.bench.doctor import bench_doctor, table
+
+        if args.table:
+            assets.check_file_writable(args.table, "--table")
+        document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, args.workers)
+        print(table(document))
+        if args.table:
+            args.table.write_text(table(document), encoding="utf-8")
     elif args.what == "words":
         from vla.bench.words import bench_words
 

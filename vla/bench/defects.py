@@ -365,7 +365,7 @@ DEFECTS = (
     Defect("dropped frames", ("dropped frames", "jump"), dropped, "{:.0%} of 0.3 episode"),
     Defect("timestamps", ("timestamps",), timestamps, "{:.0%} of a period"),
     Defect("NaN or inf", ("not finite",), not_finite, "{:.0%} of an episode"),
-    Defect("jump", ("jump",), jump, "{:.0%} of its range"),
+    Defect("jump", ("jump", "spec"), jump, "{:.0%} of its range"),
     Defect("stuck entry", ("constant",), constant, "{:.0%} of an episode"),
     Defect("statistics", ("stats",), statistics, "{:.0%} of a standard deviation"),
     Defect("missing text", ("text",), text, "{:.0%} of the episodes"),

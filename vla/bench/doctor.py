@@ -42,8 +42,10 @@ def bench_doctor(episodes: int, trials: int, seed: int, rlds: Path | None, worke
     """Plant every defect `trials` times per size in data of every origin. Raises UserError as the import does."""
     with tempfile.TemporaryDirectory() as folder:
         origins = _origins(Path(folder), episodes, seed, rlds, workers)
-        clean = {name: [f"{f.kind}, {f.where}" for f in examine(root).findings] for name, root in origins.items()}
-        results = list(_trials(origins, trials, seed, Path(folder)))
+        clean = {
+            name: [f"{f.kind}, {f.where}" for f in examine(Recording.open(root)).findings] for name, root in origins.items()
+        }
+        results = list(plant_all(origins, trials, seed, Path(folder)))
     return _document(results, clean)
 
 
@@ -102,7 +104,9 @@ def with_quaternions(copy: Copy) -> None:
     feature["names"] = [*names[: part.start], *(f"{field.name}.{i}" for i in range(4)), *names[part.stop :]]
 
 
-def _trials(origins: dict[str, Path], trials: int, seed: int, folder: Path) -> Iterable[Trial]:
+def plant_all(origins: dict[str, Path], trials: int, seed: int, folder: Path) -> Iterable[Trial]:
+    """Every defect, `trials` times per size and origin, in copies under `folder`. Unchanged videos are decoded once."""
+    seen = {name: Patient(Recording.open(root)).tracks for name, root in origins.items()}
     rng = np.random.default_rng(seed)
     todo = [(o, d, s) for o in origins for d in DEFECTS for s in range(len(SIZES)) for _ in range(trials)]
     with progress_bar("planted", len(todo)) as advance:
@@ -115,7 +119,9 @@ def _trials(origins: dict[str, Path], trials: int, seed: int, folder: Path) -> I
                     planted = defect.plant(copy, severity, rng)
                     if planted is not None:
                         copy.save()
-                        yield _judge(origin, defect, SIZES[size], severity, planted, examine(copy.root))
+                        known = {key: track for key, track in seen[origin].items() if key not in copy.changed}
+                        diagnosis = examine(Recording.open(copy.root), known=known)
+                        yield _judge(origin, defect, SIZES[size], severity, planted, diagnosis)
             advance(1)
 
 
@@ -154,6 +160,9 @@ def synthetic_recording(root: Path, episodes: int, seed: int, length: tuple[int,
     """
     from lerobot.datasets import LeRobotDataset
 
+    from vla.data.recorder import quieten
+
+    quieten()
     names, fps, size = [f"{joint}.pos" for joint in JOINTS], 30, 64
     vector = {"dtype": "float32", "shape": (len(names),), "names": names}
     picture = {"dtype": "image", "shape": (size, size, 3), "names": ["height", "width", "channels"]}

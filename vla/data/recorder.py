@@ -27,7 +27,7 @@ class EpisodeRecorder:
     """
 
     def __init__(self, root: Path, spec: RobotSpec, name: str = "vla/recording", labels: bool = True) -> None:
-        _quieten()
+        quieten()
         fps = round(spec.rate_hz)
         self._spec, self._labels = spec, labels
         self._dataset = _Recording.create(
@@ -117,8 +117,8 @@ def _pixel(point: tuple[float, float]) -> NDArray[np.float32]:
     return pixel if np.isfinite(pixel).all() else np.array(UNKNOWN_PIXEL, np.float32)
 
 
-def _quieten() -> None:
-    """A bar per episode and per file is noise beside ours."""
+def quieten() -> None:
+    """Silence what LeRobot brings along: a bar per episode and per file is noise beside ours."""
     datasets.disable_progress_bars()
     datasets.disable_caching()
     logging.getLogger("lerobot").setLevel(logging.ERROR)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vla.data.doctor import cameras, conventions, files, frames, numbers
 from vla.data.doctor.finding import NEEDS, Check, Finding
 from vla.data.doctor.patient import Patient
+from vla.data.doctor.pictures import Track
 from vla.data.doctor.recording import Recording
 
 CHECKS: tuple[Check, ...] = (*files.CHECKS, *numbers.CHECKS, *frames.CHECKS, *cameras.CHECKS, *conventions.CHECKS)
@@ -17,7 +17,7 @@ CHECKS: tuple[Check, ...] = (*files.CHECKS, *numbers.CHECKS, *frames.CHECKS, *ca
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. left_out: check -> what it would have needed. extra: results of a replay or a policy."""
+    """What was found. made: the checks; left_out: those not made, and what they would have needed."""
 
     recording: Recording
     findings: tuple[Finding, ...]
@@ -35,13 +35,16 @@ class Diagnosis:
         }
 
 
-def examine(root: str | Path, advance: Callable[[int], None] = lambda _: None) -> Diagnosis:
+def examine(
+    recording: Recording,
+    advance: Callable[[int], None] = lambda _: None,
+    known: Mapping[str, Track] | None = None,
+) -> Diagnosis:
     """Run every check that the dataset has what it needs for; advance is called for each picture decoded.
 
-    Raises UserError if `root` is no LeRobot v3 dataset that can be read.
+    known: cameras that need no decoding, since they were looked at before.
     """
-    recording = Recording.open(root)
-    patient = Patient(recording, advance)
+    patient = Patient(recording, advance, known or {})
     findings, left_out, made = [], {}, []
     for check in CHECKS:
         lacking = [NEEDS[need] for need in check.needs if not patient.has(need)]

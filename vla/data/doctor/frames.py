@@ -81,7 +81,7 @@ def _leaps(patient: Patient, stream: np.ndarray) -> np.ndarray:
     """How many standard deviations the step into each row is longer than its neighbours', on a logarithmic scale."""
     floor = 0.1 * float(np.nanmedian(stream)) + 1e-9  # what may be standing still says nothing
     ratio = np.full(len(stream), np.nan)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         around = np.minimum(stream[:-2], stream[2:])
         ratio[1:-1] = np.where(around > floor, np.log(stream[1:-1].clip(1e-9) / (stream[:-2] + stream[2:]) * 2), np.nan)
     middle, sigma = robust(ratio)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,12 +19,17 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Patient:
+    """known: cameras that were looked at already."""
+
     recording: Recording
     advance: Callable[[int], None] = field(default=lambda _: None)
+    known: Mapping[str, pictures.Track] = field(default_factory=dict)
 
     @cached_property
     def tracks(self) -> dict[str, pictures.Track]:
-        return {key: pictures.look(self.recording, key, self.advance) for key in self.recording.cameras}
+        return {
+            key: self.known.get(key) or pictures.look(self.recording, key, self.advance) for key in self.recording.cameras
+        }
 
     @cached_property
     def pairs(self) -> tuple[motion.Pair, ...]:

@@ -92,6 +92,13 @@ class Recording:
             return np.zeros((len(self), 0))
         return self.columns[key].reshape(len(self), -1).astype(np.float64)
 
+    def strings(self, key: str) -> list[str] | None:
+        """A column of text, None if the dataset lacks it."""
+        if self.info["features"].get(key, {}).get("dtype") != "string":
+            return None
+        table = _tables(self.root, "data/chunk-*/file-*.parquet", [key])
+        return [text or "" for text in table[key].to_pylist()] if key in table.column_names else None
+
     def names(self, key: str) -> list[str]:
         """What each entry of a column is called."""
         size = self.vectors(key).shape[1]
