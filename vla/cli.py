@@ -151,9 +151,8 @@ def _doctor(args: argparse.Namespace) -> int:
         tandem.spec.check_robot(spec)
         return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
 
-    done = visit(
-        Visit(args.directory, args.page, args.episodes), simulator if args.replay else None, predictor if policy else None
-    )
+    asked = Visit(args.directory, args.page, args.episodes)
+    done = visit(asked, simulator if args.replay else None, predictor if policy else None)
     if args.json:
         _write_json(args.json, done)
     return 1 if done["findings"] else 0

@@ -115,7 +115,12 @@ class Copy:
                 if key in self.changed or len(files) > 1:
                     path.parent.mkdir(parents=True)
                     encode(list(self.pictures[key]), path, self.fps)
-                    for name, value in (("chunk_index", 0), ("file_index", 0), ("from_timestamp", begin), ("to_timestamp", ends)):
+                    for name, value in (
+                        ("chunk_index", 0),
+                        ("file_index", 0),
+                        ("from_timestamp", begin),
+                        ("to_timestamp", ends),
+                    ):
                         self.meta[f"videos/{key}/{name}"] = value
                 else:
                     shutil.copytree(self.source.root / "videos" / key, self.root / "videos" / key)
@@ -131,12 +136,12 @@ class Copy:
         return self.root
 
     def _count(self) -> None:
-        for key in (STATE, ACTION):
+        for key in self.source.columns.keys() & self.stats.keys():
             values = self.column(key).astype(np.float64)
             if np.isfinite(values).all():
                 about = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
                 self.stats[key] = {name: list(map(float, found)) for name, found in about.items()}
-        for key in self.changed:
+        for key in self.changed & self.stats.keys():
             mean = self.pictures[key].mean((0, 1, 2)) / 255
             self.stats[key]["mean"] = [[[float(channel)]] for channel in mean]
 
@@ -164,12 +169,16 @@ def _stretch(copy: Copy, share: float, rng: Rng) -> tuple[int, int, int]:
     number = int(rng.choice(list(copy.episodes)))
     rows = copy.episodes[number]
     length = max(1, round(share * (rows.stop - rows.start - 2)))
-    start = int(rng.integers(rows.start + 1, rows.stop - length)) if rows.stop - length > rows.start + 1 else rows.start + 1
+    start = (
+        int(rng.integers(rows.start + 1, rows.stop - length)) if rows.stop - length > rows.start + 1 else rows.start + 1
+    )
     return number, start, start + length
 
 
 def quaternion(copy: Copy, share: float, rng: Rng) -> set[int] | None:
-    field = next((f for f in copy.source.spec.state if f.rotation == "quaternion_xyzw"), None) if copy.source.spec else None
+    field = (
+        next((f for f in copy.source.spec.state if f.rotation == "quaternion_xyzw"), None) if copy.source.spec else None
+    )
     if field is None:
         return None
     state, part = copy.column(STATE), copy.part(STATE, field.name)

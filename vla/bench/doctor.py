@@ -43,7 +43,8 @@ def bench_doctor(episodes: int, trials: int, seed: int, rlds: Path | None, worke
     with tempfile.TemporaryDirectory() as folder:
         origins = _origins(Path(folder), episodes, seed, rlds, workers)
         clean = {
-            name: [f"{f.kind}, {f.where}" for f in examine(Recording.open(root)).findings] for name, root in origins.items()
+            name: [f"{f.kind}, {f.where}" for f in examine(Recording.open(root)).findings]
+            for name, root in origins.items()
         }
         results = list(plant_all(origins, trials, seed, Path(folder)))
     return _document(results, clean)
@@ -125,9 +126,7 @@ def plant_all(origins: dict[str, Path], trials: int, seed: int, folder: Path) ->
             advance(1)
 
 
-def _judge(
-    origin: str, defect: Defect, size: str, severity: float, planted: set[int], diagnosis: Diagnosis
-) -> Trial:
+def _judge(origin: str, defect: Defect, size: str, severity: float, planted: set[int], diagnosis: Diagnosis) -> Trial:
     """Found: a finding of that kind names a damaged episode, or the whole dataset."""
     hits = [f for f in diagnosis.findings if f.kind in defect.kinds]
     found = any(not planted or not f.episodes or planted & set(f.episodes) for f in hits)
@@ -177,8 +176,13 @@ def synthetic_recording(root: Path, episodes: int, seed: int, length: tuple[int,
         follower = leader[0].copy()
         for command in leader:
             seen = (follower + rng.normal(0, 0.05, len(names))).astype(np.float32)
-            frame = {"observation.images.front": draw(follower, False), "observation.images.wrist": draw(follower, True)}
-            dataset.add_frame({**frame, STATE: seen, "action": command.astype(np.float32), "task": "put the block away"})
+            frame = {
+                "observation.images.front": draw(follower, False),
+                "observation.images.wrist": draw(follower, True),
+            }
+            dataset.add_frame(
+                {**frame, STATE: seen, "action": command.astype(np.float32), "task": "put the block away"}
+            )
             follower = follower + (command - follower) * (1 - np.exp(-1 / (0.06 * fps)))
         dataset.save_episode()
     dataset.finalize()
@@ -189,7 +193,9 @@ def _wander(rng: np.random.Generator, steps: int, joints: int) -> np.ndarray:
     """(T, J) smooth movement in degrees; the gripper (0 to 100) closes and opens again."""
     time = np.arange(steps)[:, None] / 30
     path = sum(
-        rng.uniform(10, 25, joints) / k * np.sin(2 * np.pi * rng.uniform(0.2, 0.5, joints) * k * time + rng.uniform(0, 6, joints))
+        rng.uniform(10, 25, joints)
+        / k
+        * np.sin(2 * np.pi * rng.uniform(0.2, 0.5, joints) * k * time + rng.uniform(0, 6, joints))
         for k in (1, 2, 3)
     )
     close, open_again = sorted(rng.integers(5, steps - 5, 2))

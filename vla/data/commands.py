@@ -19,10 +19,16 @@ def add_doctor(kinds: Any, command: AddCommand, run: Callable[[argparse.Namespac
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page with a picture of each")
     parser.add_argument("--replay", action="store_true", help="drive the recorded actions through the simulator")
-    parser.add_argument("--env", type=environment, default="tabletop", metavar="E", help="of --replay (default tabletop)")
+    parser.add_argument(
+        "--env", type=environment, default="tabletop", metavar="E", help="of --replay (default tabletop)"
+    )
     parser.add_argument("--policy", metavar="P", help="compare what this policy would do with what was recorded")
     parser.add_argument(
-        "--episodes", type=whole(1), default=20, metavar="N", help="of --replay and --policy, evenly chosen (default 20)"
+        "--episodes",
+        type=whole(1),
+        default=20,
+        metavar="N",
+        help="of --replay and --policy, evenly chosen (default 20)",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import cv2
@@ -54,8 +54,20 @@ def picture(image: NDArray[np.uint8], alt: str, least: int = 160) -> str:
     """An RGB picture (H, W, 3) as an <img>; small ones are enlarged, pixel by pixel."""
     scale = max(1, -(-least // image.shape[0]))
     large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    data = base64.b64encode(cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()).decode()
+    data = base64.b64encode(
+        cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    ).decode()
     return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'
+
+
+def strip(name: str, images: Mapping[int, NDArray[np.uint8] | None]) -> str:
+    """Pictures of one camera beside each other; images: frame -> picture, None where there is none."""
+    cells = []
+    for frame, image in images.items():
+        shown = '<p class="none">no picture</p>' if image is None else picture(image, f"{name}, frame {frame}")
+        cells.append(f'<div>{shown}<p class="key">{frame}</p></div>')
+    columns = f"display:grid;gap:6px;grid-template-columns:repeat({max(1, len(cells))},1fr)"
+    return f'<div style="{columns}">{"".join(cells)}</div>'
 
 
 def _polyline(values: NDArray[np.float64], colour: str, x: object, y: object, since: int) -> str:

@@ -19,7 +19,9 @@ class ReplayedArm:
     def __init__(self, name: str, recorded: RobotSpec) -> None:
         self._robot = GymRobot(find_environment(name), render=False)
         own = self._robot.spec
-        differing = [line for line in own.diff(recorded, "the dataset") if line.startswith(("state", "action", "rate_hz"))]
+        differing = [
+            line for line in own.diff(recorded, "the dataset") if line.startswith(("state", "action", "rate_hz"))
+        ]
         if differing:
             raise UserError(f"--replay: {name} is another robot than the dataset's: {'; '.join(differing)}")
         joints = next((f.name for f in own.state if f.unit == "rad" and not f.rotation), None)

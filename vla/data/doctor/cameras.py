@@ -33,7 +33,8 @@ def _black(patient: Patient) -> Iterator[Finding]:
         share = blind.sum() / max(1, np.isfinite(track.spread).sum())
         yield Finding(
             "black camera",
-            f"{blind.sum()} pictures ({100 * share:.0f} %) show nothing: grey values {np.nanmean(track.brightness[blind]):.0f} "
+            f"{blind.sum()} pictures ({100 * share:.0f} %) show nothing: grey values "
+            f"{np.nanmean(track.brightness[blind]):.0f} "
             "all over; find the cable or cap, and leave the camera or those episodes out",
             () if share > 0.99 else tuple(dark),
             int(dark[first][0]),
@@ -59,7 +60,8 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
             rows = patient.recording.episodes[worst]
             yield Finding(
                 "stuck camera",
-                f"the picture stays the same for {length} frames while the arm goes as far as in {moved:.0f} usual ones "
+                f"the picture stays the same for {length} frames while the arm goes as far as in {moved:.0f} "
+                "usual ones "
                 f"(elsewhere {usual:.0f}): the stream hung; leave those stretches out",
                 (worst, *(number for number in stuck if number != worst)),
                 frame,
@@ -77,16 +79,23 @@ def live(track: Track) -> bool:
 def _never_moves(patient: Patient) -> Iterator[Finding]:
     for track in patient.tracks.values():
         seen = np.isfinite(track.change)
-        if seen.sum() >= SHORTEST and not live(track) and (track.spread > BLANK).any() and patient.speed[seen].max() > 0:
-            yield Finding(
-                "stuck camera", "the picture hardly ever changes, though the robot moves", (), 0, track.name
-            )
+        if (
+            seen.sum() >= SHORTEST
+            and not live(track)
+            and (track.spread > BLANK).any()
+            and patient.speed[seen].max() > 0
+        ):
+            yield Finding("stuck camera", "the picture hardly ever changes, though the robot moves", (), 0, track.name)
 
 
 def _odd_colours(patient: Patient) -> Iterator[Finding]:
     """Episodes that look like the others once red and blue are exchanged."""
     for track in patient.tracks.values():
-        episodes = [(number, np.nanmean(track.grid[rows], axis=0)) for number, rows in patient.episodes() if np.isfinite(track.spread[rows]).any()]
+        episodes = [
+            (number, np.nanmean(track.grid[rows], axis=0))
+            for number, rows in patient.episodes()
+            if np.isfinite(track.spread[rows]).any()
+        ]
         if len(episodes) < 5:
             continue
         # How much redder than blue each cell is: exchanging the two turns the sign of this alone.
@@ -100,7 +109,8 @@ def _odd_colours(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 "colour order",
                 f"{len(numbers)} episodes look like the others with red and blue exchanged (likeness "
-                f"{likeness[odd].mean():.2f}, others {middle:.2f} ± {sigma:.2f}): recorded as BGR; exchange the channels",
+                f"{likeness[odd].mean():.2f}, others {middle:.2f} ± {sigma:.2f}): recorded as BGR; exchange "
+                "the channels",
                 tuple(numbers),
                 0,
                 track.name,
@@ -114,7 +124,9 @@ def _named_colours(patient: Patient) -> Iterator[Finding]:
     for track in patient.tracks.values():
         gains = []
         for word, other in exchanged.items():
-            named = {n: bool(re.search(rf"\b{word}\b", text)) for n, text in texts.items() if n in patient.recording.episodes}
+            named = {
+                n: bool(re.search(rf"\b{word}\b", text)) for n, text in texts.items() if n in patient.recording.episodes
+            }
             if not 3 <= sum(named.values()) <= len(named) - 3:
                 continue
             # Vivid pixels by episode, in its own first frame: later the arm may cover them.
@@ -133,7 +145,8 @@ def _named_colours(patient: Patient) -> Iterator[Finding]:
         if total < -SIGMAS * error:
             yield Finding(
                 "colour order",
-                f"what instructions call red, blue or yellow looks blue, red or cyan ({-total / error:.0f} standard errors): "
+                f"what instructions call red, blue or yellow looks blue, red or cyan ({-total / error:.0f} "
+                "standard errors): "
                 "red and blue are exchanged (BGR)",
                 (),
                 0,

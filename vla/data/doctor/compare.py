@@ -36,7 +36,12 @@ class Agreement:
     moments: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"error": dict(self.error), "last": dict(self.last), "worst": list(self.worst[:10]), "moments": self.moments}
+        return {
+            "error": dict(self.error),
+            "last": dict(self.last),
+            "worst": list(self.worst[:10]),
+            "moments": self.moments,
+        }
 
 
 def compare(
@@ -79,7 +84,8 @@ def compare(
     findings = [
         Finding(
             "policy",
-            f"the policy's {name} is off by {value:.2f} of its spread, no better than always doing the mean: it was trained "
+            f"the policy's {name} is off by {value:.2f} of its spread, no better than always doing the mean: "
+            "it was trained "
             "under another convention, for other scenes, or not enough",
             (),
             None,
@@ -98,4 +104,6 @@ def _moments(rows: slice) -> list[int]:
 
 def _curves(pair: tuple[np.ndarray, np.ndarray], place: slice, name: str) -> tuple[Curve, ...]:
     predicted, recorded = pair
-    return Curve.of(f"{name}, policy", predicted[:, place][:, 0]), Curve.of(f"{name}, recorded", recorded[:, place][:, 0])
+    return Curve.of(f"{name}, policy", predicted[:, place][:, 0]), Curve.of(
+        f"{name}, recorded", recorded[:, place][:, 0]
+    )

@@ -127,7 +127,8 @@ def _degree_finding(patient: Patient, pair: Pair, gains: Mapping[int, float], cu
     gain = float(np.median(list(gains.values())))
     return Finding(
         "degrees",
-        f"{pair.name}: the movement is {gain:.3g} times the command, near 180/pi or its inverse: {culprit} is in degrees, "
+        f"{pair.name}: the movement is {gain:.3g} times the command, near 180/pi or its inverse: {culprit} is "
+        "in degrees, "
         "robot_spec.yaml says rad; multiply by pi/180",
         () if len(gains) == len(patient.recording.episodes) else tuple(gains),
         0,
@@ -142,7 +143,10 @@ def _degree_finding(patient: Patient, pair: Pair, gains: Mapping[int, float], cu
 def _huge_angles(patient: Patient) -> Iterator[Finding]:
     recording, spec = patient.recording, patient.recording.spec
     assert spec is not None
-    for key, fields, slices in ((STATE, spec.state, spec.state_slices), (ACTION, spec.action.fields, spec.action_slices)):
+    for key, fields, slices in (
+        (STATE, spec.state, spec.state_slices),
+        (ACTION, spec.action.fields, spec.action_slices),
+    ):
         values = recording.vectors(key)
         for field in fields:
             if field.unit != "rad" or values.shape[1] < slices[field.name].stop:
@@ -155,7 +159,8 @@ def _huge_angles(patient: Patient) -> Iterator[Finding]:
                 name = recording.names(key)[slices[field.name]][int(entry)]
                 yield Finding(
                     "degrees",
-                    f"{key}: {name} reaches {huge[number].max():.4g}, which is {huge[number].max() / 2 / np.pi:.0f} full turns "
+                    f"{key}: {name} reaches {huge[number].max():.4g}, which is "
+                    f"{huge[number].max() / 2 / np.pi:.0f} full turns "
                     "in rad, as robot_spec.yaml has it: these are degrees; multiply by pi/180",
                     () if len(huge) == len(recording.episodes) else tuple(huge),
                     int(frame),
@@ -232,22 +237,17 @@ def _gripper(patient: Patient) -> Iterator[Finding]:
     # A state field named gripper measures the opening; only the action's direction is declared.
     sign = -1.0 if spec is not None and spec.action.gripper == "0 = open, 1 = closed" else 1.0
     values = sign * np.array(list(agree.values()))
-    against = [number for number, value in zip(agree, values, strict=True) if value < 0]
-    middle, _ = robust(values)
-    if middle < 0 and _coin_toss(len(against), len(agree)):
-        if spec is None:
-            return  # nothing is declared, so nothing is wrong
-        wrong, whole = against, True
-    else:
-        # Chance in the others: how far from 1 they are on the side that counts.
-        usual = np.abs(values)
-        wrong = [n for n, v in zip(agree, values, strict=True) if v * middle < 0 and abs(v) > 0.5 * np.median(usual)]
-        whole = False
+    enough = 0.5 * float(np.median(np.abs(values)))
+    # Without a spec nothing is declared: then what most episodes do is right.
+    right = 1.0 if spec is not None else np.sign(np.median(values))
+    wrong = [number for number, value in zip(agree, values, strict=True) if value * right < -enough]
+    whole = len(wrong) == len(agree) and len(recording.episodes) > 1
     if wrong:
         yield Finding(
             "gripper",
-            f"the gripper opens when told to close in {len(wrong)} of {len(agree)} episodes where it moves (correlation "
-            f"{agree[wrong[0]]:.2f}; elsewhere {middle:.2f}): its action is inverted"
+            f"the gripper opens when told to close in {len(wrong)} of {len(agree)} episodes where it moves "
+            "(correlation "
+            f"{agree[wrong[0]]:.2f}; median of all {np.median(list(agree.values())):.2f}): its action is inverted"
             + (f", robot_spec.yaml says {spec.action.gripper}" if spec and spec.action.gripper else ""),
             () if whole else tuple(wrong),
             int(np.argmax(np.abs(np.diff(asked[recording.episodes[wrong[0]]])))),
@@ -256,13 +256,6 @@ def _gripper(patient: Patient) -> Iterator[Finding]:
                 Curve.of("measured", measured[recording.episodes[wrong[0]]]),
             ),
         )
-
-
-def _coin_toss(against: int, total: int) -> bool:
-    """Whether so many against are more than chance (one in a thousand), were each a toss of a coin."""
-    from scipy.stats import binom
-
-    return bool(binom.sf(against - 1, total, 0.5) < 1e-3)
 
 
 def _gripper_columns(patient: Patient) -> tuple[int | None, int | None]:

@@ -31,7 +31,9 @@ def _timestamps(patient: Patient) -> Iterator[Finding]:
         due = np.arange(rows.stop - rows.start) / recording.fps
         off = np.abs(times[rows] - due)
         # float32 holds large times less well than the tolerance.
-        if (beyond := np.flatnonzero(~(off <= np.maximum(TIME_TOLERANCE, 2 * np.spacing(due.astype(np.float32)))))).size:
+        if (
+            beyond := np.flatnonzero(~(off <= np.maximum(TIME_TOLERANCE, 2 * np.spacing(due.astype(np.float32)))))
+        ).size:
             wrong.append(number)
             if not off[beyond[0]] <= worst[0]:
                 worst = float(off[beyond].max()), number, int(beyond[0])
@@ -40,7 +42,8 @@ def _timestamps(patient: Patient) -> Iterator[Finding]:
         rows = recording.episodes[number]
         yield Finding(
             "timestamps",
-            f"timestamps differ from frame / {recording.fps:g} Hz by up to {error:.4g} s: frames were lost or late, or the "
+            f"timestamps differ from frame / {recording.fps:g} Hz by up to {error:.4g} s: frames were lost or "
+            "late, or the "
             "rate is another; keep capture times in a column of their own and re-sample to a steady rate",
             (number, *(one for one in wrong if one != number)),
             frame,
@@ -133,7 +136,8 @@ def _texts(patient: Patient) -> Iterator[Finding]:
     if silent:
         yield Finding(
             "text",
-            f"{len(silent)} of {len(recording.episodes)} episodes have no instruction: a policy that reads would learn to "
+            f"{len(silent)} of {len(recording.episodes)} episodes have no instruction: a policy that reads "
+            "would learn to "
             "ignore words; write one, or leave them out",
             tuple(silent),
         )
@@ -158,7 +162,8 @@ def _stats(patient: Patient) -> Iterator[Finding]:
                 i = int(wrong[np.argmax(np.abs(said - found)[wrong] / slack[wrong])])
                 yield Finding(
                     "stats",
-                    f"stats.json: {key}.{name} of {recording.names(key)[i]} is {said[i]:.6g}, the data has {found[i]:.6g}; "
+                    f"stats.json: {key}.{name} of {recording.names(key)[i]} is {said[i]:.6g}, the data has "
+                    f"{found[i]:.6g}; "
                     "policies would normalise with the wrong numbers: compute them again",
                 )
                 break
@@ -195,10 +200,14 @@ def _spec(patient: Patient) -> Iterator[Finding]:
     assert spec is not None
     features = recording.info["features"]
     if abs(spec.rate_hz - recording.fps) > 0.5:  # LeRobot's rates are whole numbers
-        yield Finding("spec", f"robot_spec.yaml: rate_hz is {spec.rate_hz:g}, the dataset has {recording.fps:g} frames/s")
+        yield Finding(
+            "spec", f"robot_spec.yaml: rate_hz is {spec.rate_hz:g}, the dataset has {recording.fps:g} frames/s"
+        )
     for camera in spec.cameras:
         if camera.key not in features:
-            yield Finding("spec", f"robot_spec.yaml names a camera the dataset lacks: {camera.name}", camera=camera.name)
+            yield Finding(
+                "spec", f"robot_spec.yaml names a camera the dataset lacks: {camera.name}", camera=camera.name
+            )
             continue
         track = patient.tracks[camera.key]
         for height, width in track.sizes - {(camera.height, camera.width)}:
@@ -234,7 +243,9 @@ def _ranges(
             yield from _first(patient, beyond > 0.1, f"{key}.gripper should be 0 to 1, is {_range(part)}")
         if field.rotation in ("quaternion_xyzw", "rot6d", "matrix"):
             length = np.linalg.norm(part[:, :4] if field.size == 4 else part[:, :3], axis=1)
-            says = f"{key}.{name}: a {field.rotation} has length 1 (the first column, if several), here {_range(length)}"
+            says = (
+                f"{key}.{name}: a {field.rotation} has length 1 (the first column, if several), here {_range(length)}"
+            )
             yield from _first(patient, np.abs(length - 1) > 0.05, says)
         if field.rotation == "matrix":
             flipped = np.linalg.det(TO_MATRIX["matrix"](part)) < 0

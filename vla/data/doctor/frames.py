@@ -43,7 +43,8 @@ def _duplicated(patient: Patient) -> Iterator[Finding]:
         first, (frame, length) = next(iter(found.items()))
         yield Finding(
             "duplicated frames",
-            f"{total} frames repeat the one before in state and pictures, in the middle of a movement ({length} in a row "
+            f"{total} frames repeat the one before in state and pictures, in the middle of a movement "
+            f"({length} in a row "
             "here): take them out, or the policy learns to stop",
             tuple(found),
             frame,
@@ -69,7 +70,8 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
     curves += [Curve.of(f"change, {t.name}", t.change[place]) for t in patient.tracks.values() if live(t)]
     yield Finding(
         "dropped frames",
-        f"state and pictures all go about {near[1] / max(1e-9, (near[0] + near[2]) / 2):.1f} times as far in one frame as "
+        f"state and pictures all go about {near[1] / max(1e-9, (near[0] + near[2]) / 2):.1f} times as far in "
+        "one frame as "
         "before and after it: frames are missing there; cut the episode in two",
         (episode, *others),
         frame,

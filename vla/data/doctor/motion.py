@@ -23,7 +23,7 @@ Turn = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Pair:
-    """command, response: episode -> (T, D), row t of an episode: what was asked for at t, and what moved from t to t + 1.
+    """command, response: episode -> (T, D); row t: what was asked for at t, and what moved from t to t + 1.
 
     kind: "position" (lengths or joint angles) or "rotation". first: the frame that row 0 is about.
     """
@@ -47,7 +47,9 @@ class Pair:
         """How many samples tell as much as one independent one (Bartlett 1946): both signals are smooth."""
         products = np.zeros(24)
         for episode in self.command:
-            x, y = (side[episode] / scale for side, scale in zip((self.command, self.response), self.scale, strict=True))
+            x, y = (
+                side[episode] / scale for side, scale in zip((self.command, self.response), self.scale, strict=True)
+            )
             for k in range(min(len(products), len(x))):
                 cut = len(x) - k
                 products[k] += np.sum(x[:cut] * x[k:]) + np.sum(y[:cut] * y[k:])

@@ -16,6 +16,8 @@ LIMIT_SLACK = 1.5
 SPIKE_SIGMAS = 8.0
 """Of the logarithm of how far episodes' largest steps reach; and at least SPIKE_TIMES their median."""
 SPIKE_TIMES = 4.0
+ALONE = 4.0
+"""A glitch is one step, or one out and one back; a push goes on for several. So often the median step around it."""
 STUCK = 8
 """Frames in a row at one value before a measured entry may count as stuck."""
 
@@ -34,7 +36,8 @@ def _finite(patient: Patient) -> Iterator[Finding]:
         entry = int(np.flatnonzero(~np.isfinite(values[bad[0]]))[0])
         yield Finding(
             "not finite",
-            f"{key}: {recording.names(key)[entry]} is {values[bad[0], entry]}, {bad.size} rows in all: one of them makes a "
+            f"{key}: {recording.names(key)[entry]} is {values[bad[0], entry]}, {bad.size} rows in all: one of "
+            "them makes a "
             "training loss NaN; leave those episodes out, or fill the gap if it is short",
             (episode, *others),
             frame,
@@ -49,7 +52,9 @@ def _over_limits(patient: Patient) -> Iterator[Finding]:
     if state.shape[1] != spec.state_size or not np.isfinite(state).all():
         return
     places = state_layout(recording)
-    joints = next((f for f in spec.state if f.unit == "rad" and not f.rotation and f.size == len(limits.velocity)), None)
+    joints = next(
+        (f for f in spec.state if f.unit == "rad" and not f.rotation and f.size == len(limits.velocity)), None
+    )
     if joints:
         here = places[joints.name]
         low, high = np.array(limits.position).T
@@ -66,9 +71,7 @@ def _over_limits(patient: Patient) -> Iterator[Finding]:
         yield from _worst(patient, here, speed[:, None], LIMIT_SLACK, "tool speed", "moves faster than its limit")
 
 
-def _worst(
-    patient: Patient, here: slice, ratio: np.ndarray, most: float, what: str, verb: str
-) -> Iterator[Finding]:
+def _worst(patient: Patient, here: slice, ratio: np.ndarray, most: float, what: str, verb: str) -> Iterator[Finding]:
     rows = np.flatnonzero((ratio > most).any(1))
     if not rows.size:
         return
@@ -80,7 +83,8 @@ def _worst(
     amount = f"{ratio[row, entry]:.3g} times" if most >= 1 else f"{100 * ratio[row, entry]:.0f} % of its range beyond"
     yield Finding(
         "jump",
-        f"{name} {verb}: {what} {amount} what robot_spec.yaml allows, {rows.size} rows in all; a robot asked to do this "
+        f"{name} {verb}: {what} {amount} what robot_spec.yaml allows, {rows.size} rows in all; a robot asked "
+        "to do this "
         "stops, or worse",
         (episode, *others),
         frame,
@@ -96,7 +100,7 @@ def _spikes(patient: Patient) -> Iterator[Finding]:
         if not np.isfinite(values).all() or not values.shape[1] or len(recording.episodes) < 4:
             continue
         numbers, places = zip(*recording.episodes.items(), strict=True)
-        steps = [np.abs(np.diff(values[rows], axis=0)) if rows.stop - rows.start > 1 else np.zeros((1, values.shape[1])) for rows in places]
+        steps = [np.abs(np.diff(values[rows], axis=0, prepend=values[rows][:1])) for rows in places]
         largest = np.stack([part.max(0) for part in steps])
         spread = np.quantile(values, 0.99, axis=0) - np.quantile(values, 0.01, axis=0)
         for entry, name in enumerate(recording.names(key)):
@@ -107,18 +111,27 @@ def _spikes(patient: Patient) -> Iterator[Finding]:
             middle, sigma = robust(logs)
             over = logs - middle
             out = np.flatnonzero((over > SPIKE_SIGMAS * sigma) & (over > np.log(SPIKE_TIMES)))
+            out = np.array([i for i in out if _alone(steps[i][:, entry])], int)
             if out.size:
                 worst = int(out[np.argmax(over[out])])
-                frame = int(np.argmax(steps[worst][:, entry])) + 1
+                frame = int(np.argmax(steps[worst][:, entry]))
                 others = [numbers[i] for i in out if i != worst]
                 yield Finding(
                     "jump",
-                    f"{key}: {name} jumps by {largest[worst, entry]:.3g} in one frame; the largest step of an episode is "
+                    f"{key}: {name} jumps by {largest[worst, entry]:.3g} in one frame; the largest step of an "
+                    "episode is "
                     f"{np.median(largest[:, entry]):.3g} as a rule: a glitch of the sensor, or a cut in the recording",
                     (numbers[worst], *others),
                     frame,
                     curves=(Curve.of(name, values[places[worst], entry]),),
                 )
+
+
+def _alone(steps: np.ndarray) -> bool:
+    """Whether the largest step stands out from the five before and after it."""
+    top = int(np.argmax(steps))
+    around = np.concatenate([steps[max(0, top - 5) : top], steps[top + 1 : top + 6]])
+    return bool(steps[top] > ALONE * np.median(around)) if len(around) else False
 
 
 def _constant(patient: Patient) -> Iterator[Finding]:
@@ -132,7 +145,8 @@ def _constant(patient: Patient) -> Iterator[Finding]:
             names = [name for name, still in zip(recording.names(key), same, strict=True) if still]
             yield Finding(
                 "constant",
-                f"{key}: {', '.join(names[:6])} never changes: dividing by its spread fails, and a policy learns nothing "
+                f"{key}: {', '.join(names[:6])} never changes: dividing by its spread fails, and a policy "
+                "learns nothing "
                 "from it; take it out, or find out why it is still",
             )
         if key == STATE:  # a command may well stay at its limit
@@ -157,7 +171,8 @@ def _stuck(patient: Patient, key: str, values: np.ndarray, same: np.ndarray) -> 
             name = recording.names(key)[entry]
             yield Finding(
                 "constant",
-                f"{key}: {name} stays at {values[recording.episodes[first].start + stuck[first], entry]:.4g} while the rest "
+                f"{key}: {name} stays at {values[recording.episodes[first].start + stuck[first], entry]:.4g} "
+                "while the rest "
                 "of the robot moves: a cable or a driver hung",
                 (first, *(number for number in stuck if number != first)),
                 stuck[first],

@@ -28,7 +28,8 @@ class Patient:
     @cached_property
     def tracks(self) -> dict[str, pictures.Track]:
         return {
-            key: self.known.get(key) or pictures.look(self.recording, key, self.advance) for key in self.recording.cameras
+            key: self.known.get(key) or pictures.look(self.recording, key, self.advance)
+            for key in self.recording.cameras
         }
 
     @cached_property

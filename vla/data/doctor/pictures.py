@@ -135,9 +135,7 @@ def _by_file(recording: Recording, key: str) -> dict[tuple[int, int], dict[int, 
 
 
 def _video(recording: Recording, key: str, chunk: int, file: int) -> Path:
-    return recording.root / str(recording.info["video_path"]).format(
-        video_key=key, chunk_index=chunk, file_index=file
-    )
+    return recording.root / str(recording.info["video_path"]).format(video_key=key, chunk_index=chunk, file_index=file)
 
 
 def _decode(

@@ -56,9 +56,13 @@ class Recording:
             if key not in info:
                 raise UserError(f"dataset {root}: meta/info.json has no {key}")
         if not str(info["codebase_version"]).startswith("v3"):
-            raise UserError(f"dataset {root}: its format is {info['codebase_version']}, not v3; convert it with LeRobot")
+            raise UserError(
+                f"dataset {root}: its format is {info['codebase_version']}, not v3; convert it with LeRobot"
+            )
         spec_file = root / "meta" / "robot_spec.yaml"
-        numbers = [key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image", "string")]
+        numbers = [
+            key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image", "string")
+        ]
         return cls(
             root=root,
             info=info,

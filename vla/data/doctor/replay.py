@@ -79,7 +79,8 @@ def replay(
     return results, [
         Finding(
             "replay",
-            f"in {len(wrong)} of {len(results)} episodes the recorded actions do not lead where the robot went: replayed, "
+            f"in {len(wrong)} of {len(results)} episodes the recorded actions do not lead where the robot "
+            "went: replayed, "
             f"the tool ends {100 * wrong[0].unexplained:.0f} % of its way off; a sign, frame, unit or lag is not as "
             "robot_spec.yaml says",
             () if len(wrong) == len(results) else tuple(one.episode for one in wrong),
@@ -105,4 +106,6 @@ def summary(results: list[Drift]) -> dict[str, Any]:
 def chosen(recording: Recording, episodes: int) -> list[int]:
     """So many episodes, evenly over the dataset."""
     numbers = list(recording.episodes)
-    return [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, min(episodes, len(numbers))).round().astype(int))]
+    return [
+        numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, min(episodes, len(numbers))).round().astype(int))
+    ]

@@ -11,7 +11,7 @@ from vla.data.doctor.examine import Diagnosis
 from vla.data.doctor.finding import Finding
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import IMAGES
-from vla.data.plots import lines, picture
+from vla.data.plots import lines, strip
 from vla.page import page, table
 
 CAMERAS_SHOWN = 2
@@ -38,7 +38,8 @@ def write_page(path: Path, diagnosis: Diagnosis, more: Sequence[tuple[str, str]]
     body = [
         f"<h1>{escape(str(recording.root))}</h1>",
         f'<p class="headline">{count or "No"} <small>finding{"" if count == 1 else "s"}</small></p>',
-        f'<p class="soft">{len(recording.episodes)} episodes, {len(recording)} frames, {len(diagnosis.made)} checks.</p>',
+        f'<p class="soft">{len(recording.episodes)} episodes, {len(recording)} frames, '
+        f"{len(diagnosis.made)} checks.</p>",
         *(_figure(diagnosis, finding) for finding in diagnosis.findings),
         *(f"<h2>{escape(heading)}</h2>{html}" for heading, html in more),
     ]
@@ -72,12 +73,6 @@ def _strips(diagnosis: Diagnosis, finding: Finding) -> str:
     for key in named or recording.cameras[:CAMERAS_SHOWN]:
         found = frames_at(recording, key, wanted)
         name = key.removeprefix(IMAGES)
-        cells = "".join(
-            f'<div>{picture(found[row], f"{name}, frame {row - rows.start}")}<p class="key">{row - rows.start}</p></div>'
-            if row in found
-            else '<div><p class="none">no picture</p></div>'
-            for row in wanted
-        )
-        columns = f"display:grid;gap:6px;grid-template-columns:repeat({len(STRIP)},1fr)"
-        strips.append(f'<p class="key">{escape(name)}, episode {episode}</p><div style="{columns}">{cells}</div>')
+        shown = {row - rows.start: found.get(row) for row in wanted}
+        strips.append(f'<p class="key">{escape(name)}, episode {episode}</p>{strip(name, shown)}')
     return "".join(strips)

@@ -1,4 +1,4 @@
-"""`vla data doctor`: the checks, and what the caller's simulator and policy say, on the console, as JSON and as a page."""
+"""`vla data doctor`: the checks, and what a simulator and a policy say: on the console, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def _replay(diagnosis: Diagnosis, simulator: Any, episodes: int) -> tuple[Diagno
         simulator.close()
     about = summary(results)
     print(
-        f"replay: after {about['window_s']:g} s the simulated tool is {1000 * about['drift_m']['median']:.1f} mm from the "
+        f"replay: after {about['window_s']:g} s the simulated tool is {1000 * about['drift_m']['median']:.1f} "
+        "mm from the "
         f"recorded one (median; 95 %: {1000 * about['drift_m']['p95']:.1f} mm), which went "
         f"{1000 * about['moved_m']['median']:.0f} mm"
     )

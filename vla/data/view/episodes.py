@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,4 +44,4 @@ def _stretches(texts: list[str] | None, rows: slice) -> tuple[tuple[int, int, st
         return ()
     own = np.array(texts[rows])
     edges = [0, *(np.flatnonzero(own[1:] != own[:-1]) + 1), len(own)]
-    return tuple((int(a), int(b), str(own[a])) for a, b in zip(edges[:-1], edges[1:], strict=True) if own[a])
+    return tuple((int(a), int(b), str(own[a])) for a, b in pairwise(edges) if own[a])

@@ -11,7 +11,7 @@ import numpy as np
 
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import ACTION, IMAGES, STATE, Recording
-from vla.data.plots import lines, picture
+from vla.data.plots import lines, strip
 from vla.data.view.episodes import Shown, episodes_to_show
 from vla.page import page, table
 from vla.spec import Field, field_slices
@@ -28,7 +28,10 @@ def write_view(root: Path, file: Path, episode: int | None = None) -> None:
     facts = [
         ["episodes, frames", f"{len(recording.episodes)}, {len(recording)} at {recording.fps:g} Hz"],
         ["robot", escape(str(info.get("robot_type") or (recording.spec.name if recording.spec else "not said")))],
-        ["cameras", escape(", ".join(f"{k.removeprefix(IMAGES)} {_size(info['features'][k])}" for k in recording.cameras))],
+        [
+            "cameras",
+            escape(", ".join(f"{k.removeprefix(IMAGES)} {_size(info['features'][k])}" for k in recording.cameras)),
+        ],
         ["columns", escape(", ".join(key for key in info["features"] if key not in recording.cameras))],
         ["instructions", escape("; ".join(list(recording.tasks.values())[:8]))],
     ]
@@ -50,13 +53,8 @@ def _episode(recording: Recording, shown: Shown) -> str:
     for key in recording.cameras:
         found = frames_at(recording, key, chosen)
         name = key.removeprefix(IMAGES)
-        cells = "".join(
-            f'<div>{picture(found[row], f"{name}, frame {row - shown.rows.start}")}<p class="key">{row - shown.rows.start}</p></div>'
-            for row in chosen
-            if row in found
-        )
-        columns = f"display:grid;gap:6px;grid-template-columns:repeat({PICTURES},1fr)"
-        parts.append(f'<h3>{escape(name)}</h3><figure><div style="{columns}">{cells}</div></figure>')
+        pictures = {row - shown.rows.start: found.get(row) for row in chosen}
+        parts.append(f"<h3>{escape(name)}</h3><figure>{strip(name, pictures)}</figure>")
     if shown.subtasks:
         rows = [[f"{a} to {b - 1}", escape(text)] for a, b, text in shown.subtasks]
         parts.append(table([("frames", False), ("subtask", False)], rows))
