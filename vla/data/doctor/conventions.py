@@ -107,18 +107,24 @@ def _degrees(patient: Patient) -> Iterator[Finding]:
         if {commanded, measured}.isdisjoint(angles):
             continue
         lag = _usual_lag(pair)
+        sums = {number: pair.sums(number, lag) for number in pair.command}
+        r = {number: float(correlation(one)) for number, one in sums.items()}
+        # Whether the two go together at all is asked of all episodes at once, each on its own scale.
+        weight = {number: one[3] / pair.inflation for number, one in sums.items()}
+        together = sum(weight[n] * r[n] for n in r) / np.sqrt(max(sum(weight.values()), 1.0))
+        if together < SIGMAS:
+            continue
         for factor, culprit in ((BETWEEN, measured), (1 / BETWEEN, commanded)):
-            found = {}
-            for number in pair.command:
-                xy, xx, yy, size = pair.sums(number, lag)
-                independent = size / pair.inflation
-                if independent < 4 or xy / np.sqrt(max(xx * yy, 1e-12)) < SIGMAS / np.sqrt(independent):
-                    continue
-                gain = np.sqrt(np.sum(pair.response[number] ** 2) / max(np.sum(pair.command[number] ** 2), 1e-12))
-                if (gain > factor) if factor > 1 else (gain < factor):
-                    found[number] = gain
+            gains = {n: _gain(pair, n) for n in r if r[n] > 0}
+            found = {n: gain for n, gain in gains.items() if (gain > factor if factor > 1 else gain < factor)}
             if found:
                 yield _degree_finding(patient, pair, found, culprit)
+
+
+def _gain(pair: Pair, number: int) -> float:
+    """How much more is measured than commanded in an episode; 1 where nothing is commanded."""
+    asked, moved = (float(np.sum(side[number] ** 2)) for side in (pair.command, pair.response))
+    return float(np.sqrt(moved / asked)) if asked > 1e-12 and moved > 1e-12 else 1.0
 
 
 def _degree_finding(patient: Patient, pair: Pair, gains: Mapping[int, float], culprit: str) -> Finding:

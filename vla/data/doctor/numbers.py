@@ -100,7 +100,12 @@ def _spikes(patient: Patient) -> Iterator[Finding]:
         if not np.isfinite(values).all() or not values.shape[1] or len(recording.episodes) < 4:
             continue
         numbers, places = zip(*recording.episodes.items(), strict=True)
-        steps = [np.abs(np.diff(values[rows], axis=0, prepend=values[rows][:1])) for rows in places]
+        # A relative command is a step itself, and may well turn round.
+        relative = key == ACTION and recording.spec is not None and recording.spec.action.is_relative
+        steps = [
+            np.abs(values[rows] if relative else np.diff(values[rows], axis=0, prepend=values[rows][:1]))
+            for rows in places
+        ]
         largest = np.stack([part.max(0) for part in steps])
         spread = np.quantile(values, 0.99, axis=0) - np.quantile(values, 0.01, axis=0)
         for entry, name in enumerate(recording.names(key)):
