@@ -11,12 +11,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
+from vla.data.commands import add_doctor, add_view, check_outputs
 from vla.errors import UserError
 from vla.robots.dds_commands import add_dds_options, add_sim_options, run_sim, use_dds_options
+
+if TYPE_CHECKING:
+    from vla.spec import RobotSpec
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 BENCHES = {
@@ -27,8 +31,11 @@ BENCHES = {
     "dds": "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "suites": "which public benchmarks can be run here; with --experts, whether their experts do as well as at home",
+    "doctor": "how many planted faults `vla data doctor` finds, by size, in data of several origins",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
+
+DOCTOR_EPISODES = 24
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,7 +120,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "bring in datasets that others recorded"
+    about = "bring in datasets that others recorded, examine and look at them"
     group = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
     kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     imports = kinds.add_parser("import", help="into a LeRobot v3 dataset", description="Into a LeRobot v3 dataset.")
@@ -129,6 +136,8 @@ def _add_data(commands: Any) -> None:
     bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
     bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
     bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+    add_doctor(kinds, _command, _doctor)
+    add_view(kinds, _command, _view)
     exports = kinds.add_parser("export", help="from a LeRobot v3 dataset", description="From a LeRobot v3 dataset.")
     formats = exports.add_subparsers(title="formats", metavar="FORMAT", required=True)
     bag = _command(formats, "rosbag2", _export_rosbag2, "the bag that its robot would have recorded")
@@ -154,6 +163,46 @@ def _import_rlds(args: argparse.Namespace) -> None:
     from vla.data.rlds.importer import import_rlds
 
     import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    check_outputs(json=args.json, page=args.page)
+    policy = assets.find("policy", args.policy) if args.policy else None
+    from vla.data.doctor.visit import Visit, visit
+
+    def simulator(spec: "RobotSpec") -> Any:
+        from vla.robots.replayed import ReplayedArm
+
+        return ReplayedArm(args.env, spec)
+
+    def predictor(spec: "RobotSpec") -> Any:
+        from vla.tandem import TandemPolicy
+
+        tandem = TandemPolicy.from_pretrained(policy)
+        tandem.spec.check_robot(spec)
+        return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
+
+    asked = Visit(args.directory, args.page, args.episodes)
+    done = visit(asked, simulator if args.replay else None, predictor if policy else None)
+    if args.json:
+        _write_json(args.json, done)
+    return 1 if done["findings"] else 0
+
+
+def _view(args: argparse.Namespace) -> None:
+    check_outputs(html=args.html, rerun=args.rerun)
+    if args.rerun:
+        from vla.data.view.rerun_file import write_rerun
+
+        write_rerun(args.directory, args.rerun, args.episode)
+        print(f"{args.rerun}: open it with `rerun {args.rerun}`")
+    else:
+        from vla.data.view.html import write_view
+
+        file = args.html or Path(f"{args.directory.resolve().name}.html")
+        assets.check_file_writable(file, "--html")
+        write_view(args.directory, file, args.episode)
+        print(file)
 
 
 def _add_train(commands: Any) -> None:
@@ -416,6 +465,10 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
+    doctor = parser.add_argument_group("doctor")
+    doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
+    doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
+    doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
@@ -455,6 +508,15 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.evaluation.suites.listing import list_suites
 
         document = list_suites()
+    elif args.what == "doctor":
+        from vla.bench.doctor import bench_doctor, table
+
+        if args.table:
+            assets.check_file_writable(args.table, "--table")
+        document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, args.workers)
+        print(table(document))
+        if args.table:
+            args.table.write_text(table(document), encoding="utf-8")
     elif args.what == "words":
         from vla.bench.words import bench_words
 

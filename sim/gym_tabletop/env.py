@@ -189,6 +189,24 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             mujoco.mj_kinematics(self.model, self.data)
         return self._success
 
+    def pose_arm(self, joints: NDArray[np.float64], opening: float) -> dict[str, Any]:
+        """Put the arm at `joints` (7,) rad, its gripper `opening` wide (0 to 1), at rest, where nothing is in its way.
+
+        Returns the observation. For replaying movements recorded in other scenes; until the next reset nothing on the
+        table can be touched.
+        """
+        self._place(self.layout, np.clip(joints, arm.POSITION_LOW, arm.POSITION_HIGH))
+        things = self.model.body_rootid[self.model.geom_bodyid] != self.model.body("base").id
+        things &= self.model.geom_bodyid != 0
+        self.model.geom_contype[things] = self.model.geom_conaffinity[things] = 0
+        self.model.body_gravcomp[self._object_bodies] = 1
+        self.data.qpos[7:9] = self.data.ctrl[7:9] = np.clip(opening, 0, 1) * arm.FINGER_TRAVEL
+        mujoco.mj_forward(self.model, self.data)
+        self._joint_target = self.data.qpos[:7].copy()
+        self._pose_target = self.kinematics.forward(self._joint_target)
+        self._gripper_target = float(opening)
+        return self._observation()
+
     def render(self) -> NDArray[np.uint8]:
         """The front image (S, S, 3)."""
         return self.image("front")

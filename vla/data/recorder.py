@@ -35,7 +35,7 @@ class EpisodeRecorder:
         labels: bool = True,
         extra: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
-        _quieten()
+        quieten()
         self._spec, self._labels = spec, labels
         how: dict[str, Any] = {"rgb_encoder": RECORDING, "encoder_threads": 1, "streaming_encoding": True}
         if root.exists():
@@ -128,8 +128,8 @@ def _pixel(point: tuple[float, float]) -> NDArray[np.float32]:
     return pixel if np.isfinite(pixel).all() else np.array(UNKNOWN_PIXEL, np.float32)
 
 
-def _quieten() -> None:
-    """A bar per episode and per file is noise beside ours."""
+def quieten() -> None:
+    """Silence what LeRobot brings along: a bar per episode and per file is noise beside ours."""
     datasets.disable_progress_bars()
     datasets.disable_caching()
     logging.getLogger("lerobot").setLevel(logging.ERROR)

@@ -10,8 +10,8 @@ from typing import Any
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
 from vla.evaluation.episode import EpisodeResult
-from vla.evaluation.page import page, table
 from vla.evaluation.setup import media_path
+from vla.page import page, table
 from vla.s2.places import plain_words
 
 SPLIT_NAMES = {

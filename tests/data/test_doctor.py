@@ -1,0 +1,149 @@
+"""`vla data doctor` says nothing of clean data, and names what was planted, on disk, in data that LeRobot wrote."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vla.bench.defects import DEFECTS, Copy
+from vla.bench.doctor import synthetic_recording, with_quaternions
+from vla.cli import main
+from vla.data.collect import EpisodeSettings, collect_episodes
+from vla.data.doctor.examine import examine
+from vla.data.doctor.recording import Recording
+from vla.errors import UserError
+
+BY_NAME = {defect.name: defect for defect in DEFECTS}
+
+
+@pytest.fixture(scope="module")
+def tabletop(tmp_path_factory):
+    out = tmp_path_factory.mktemp("doctor") / "tabletop"
+    collect_episodes(EpisodeSettings("tabletop", 700, "all", None), 6, out, 1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def lerobot(tmp_path_factory):
+    return synthetic_recording(tmp_path_factory.mktemp("doctor") / "lerobot", 6, 5, length=(30, 40))
+
+
+def findings(root):
+    return examine(Recording.open(root)).findings
+
+
+def planted(source, target, name, severity, seed=0):
+    copy = Copy(source, target)
+    episodes = BY_NAME[name].plant(copy, severity, np.random.default_rng(seed))
+    return copy.save(), episodes
+
+
+def test_clean_data_has_no_findings(tabletop, lerobot):
+    assert findings(tabletop) == ()
+    assert findings(lerobot) == ()
+
+
+def test_what_needs_a_spec_is_left_out_without_one_and_said(lerobot):
+    assert "robot_spec.yaml" in examine(Recording.open(lerobot)).left_out["degrees"]
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        ("degrees", 1.0),
+        ("inverted gripper", 0.2),
+        ("lag", 1.0),
+        ("stuck camera", 0.9),
+        ("black camera", 0.1),
+        ("duplicated frames", 0.5),
+        ("timestamps", 0.1),
+        ("NaN or inf", 0.1),
+        ("jump", 1.0),
+        ("stuck entry", 0.9),
+        ("statistics", 0.1),
+        ("missing text", 0.2),
+        ("video frames", 0.5),
+        ("robot spec", 0.5),
+    ],
+)
+def test_a_planted_fault_is_found_in_the_episode_it_is_in(tabletop, tmp_path, name, severity):
+    root, episodes = planted(tabletop, tmp_path / "copy", name, severity)
+    hits = [one for one in findings(root) if one.kind in BY_NAME[name].kinds]
+    assert hits
+    assert any(not episodes or not one.episodes or episodes & set(one.episodes) for one in hits)
+    assert all(one.message and one.where for one in hits)
+
+
+def test_frames_that_are_missing_show_in_state_and_pictures_at_once(lerobot, tmp_path):
+    copy = Copy(lerobot, tmp_path / "copy")
+    speed = np.abs(np.diff(copy.column("observation.state"), axis=0)).sum(1)
+    rows = copy.episodes[2]
+    fast = rows.start + 8 + int(np.argmax(speed[rows.start + 8 : rows.stop - 12]))
+    copy.select(np.delete(np.arange(len(copy.table)), np.arange(fast - 1, fast + 3)))
+    (found,) = [one for one in findings(copy.save()) if one.kind == "dropped frames"]
+    assert found.episodes == (2,)
+    assert abs(rows.start + found.frame - fast) <= 3
+
+
+def test_a_quaternion_that_begins_with_w_is_told_from_one_that_ends_with_it(tabletop, tmp_path):
+    copy = Copy(tabletop, tmp_path / "quaternions")
+    with_quaternions(copy)
+    clean = copy.save()
+    assert findings(clean) == ()
+    root, _ = planted(clean, tmp_path / "copy", "quaternion order", 1.0)
+    assert "quaternion order" in {one.kind for one in findings(root)}
+
+
+def test_colours_exchanged_in_one_episode_of_a_scene_that_stays_are_found(lerobot, tmp_path):
+    root, episodes = planted(lerobot, tmp_path / "copy", "BGR", 0.2)
+    (found,) = [one for one in findings(root) if one.kind == "colour order"]
+    assert set(found.episodes) == episodes
+
+
+def test_the_command_leaves_with_1_and_writes_json_and_a_page_with_pictures(tabletop, tmp_path, capsys):
+    root, (episode,) = planted(tabletop, tmp_path / "copy", "black camera", 0.5)
+    asked = ["data", "doctor", str(root), "--json", str(tmp_path / "d.json"), "--page", str(tmp_path / "d.html")]
+    assert main(asked) == 1
+    said = capsys.readouterr().out
+    assert f"black camera: episode {episode}, frame" in said
+    (one,) = json.loads((tmp_path / "d.json").read_text())["findings"]
+    assert (one["kind"], one["episodes"]) == ("black camera", [episode])
+    page = (tmp_path / "d.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 5 and "<polyline" in page
+
+
+def test_recorded_actions_replayed_lead_where_the_arm_went_and_mirrored_ones_do_not(tabletop, tmp_path, capsys):
+    assert main(["data", "doctor", str(tabletop), "--replay", "--episodes", "2"]) == 0
+    assert "the simulated tool is" in capsys.readouterr().out
+    copy = Copy(tabletop, tmp_path / "copy")
+    copy.put("action", copy.column("action") * np.array([-1, -1, 1, 1, 1, 1, 1]))
+    assert main(["data", "doctor", str(copy.save()), "--replay", "--episodes", "2"]) == 1
+    assert "replay: " in capsys.readouterr().out
+
+
+def test_a_policy_is_compared_with_what_was_recorded(tabletop, tmp_path, capsys):
+    asked = [
+        "data",
+        "doctor",
+        str(tabletop),
+        "--policy",
+        "tabletop",
+        "--episodes",
+        "2",
+        "--json",
+        str(tmp_path / "d.json"),
+    ]
+    assert main(asked) == 0
+    error = json.loads((tmp_path / "d.json").read_text())["policy"]["error"]
+    assert error["ee_translation"] < 0.8 and error["gripper"] < 0.8
+
+
+def test_a_folder_that_is_no_dataset_is_refused_in_one_line(tmp_path, lerobot, capsys):
+    assert main(["data", "doctor", str(tmp_path)]) == 2
+    assert "no meta/info.json" in capsys.readouterr().err
+    copy = Copy(lerobot, tmp_path / "copy")
+    root = copy.save()
+    file = root / "data/chunk-000/file-000.parquet"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"data/chunk-000/file-000.parquet cannot be read"):
+        Recording.open(root)

@@ -1,0 +1,1 @@
+"""`vla data doctor`: what is wrong with a dataset, where, and how it shows."""

@@ -1,0 +1,163 @@
+"""Checks of what the cameras saw: nothing, always the same, or with colours exchanged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from vla.data.doctor.finding import Check, Curve, Finding
+from vla.data.doctor.patient import Patient, robust, runs
+from vla.data.doctor.pictures import HUES, Track
+
+DARK = 8.0
+"""Mean grey value of 255: below it, and without contrast, nothing can be seen."""
+BLANK = 3.0
+"""Standard deviation of grey values: a picture with less has no edge in it, whatever its colour."""
+STILL = 0.01
+"""Mean change in grey values of 255: less than the noise of any real sensor, more than a codec makes of one picture."""
+SHORTEST = 4.0
+"""How far the arm moves meanwhile, in usual steps: a slow arm at the edge of the picture changes little."""
+SIGMAS = 5.0
+
+
+def _black(patient: Patient) -> Iterator[Finding]:
+    for track in patient.tracks.values():
+        blind = (track.spread < BLANK) | ((track.brightness < DARK) & (track.spread < DARK))
+        episodes = {number: np.flatnonzero(blind[rows]) for number, rows in patient.episodes()}
+        dark = {number: frames for number, frames in episodes.items() if frames.size}
+        if not dark:
+            continue
+        first = next(iter(dark))
+        share = blind.sum() / max(1, np.isfinite(track.spread).sum())
+        yield Finding(
+            "black camera",
+            f"{blind.sum()} pictures ({100 * share:.0f} %) show nothing: grey values "
+            f"{np.nanmean(track.brightness[blind]):.0f} "
+            "all over; find the cable or cap, and leave the camera or those episodes out",
+            () if share > 0.99 else tuple(dark),
+            int(dark[first][0]),
+            track.name,
+            (Curve.of("contrast of the picture", track.spread[patient.recording.episodes[first]]),),
+        )
+
+
+def _stuck(patient: Patient) -> Iterator[Finding]:
+    """The picture stays while the arm moves, for longer than it does in most other episodes."""
+    for track in patient.tracks.values():
+        if not live(track):
+            continue
+        way, longest = patient.speed / max(float(np.nanmedian(patient.speed)), 1e-9), {}
+        for number, rows in patient.episodes():
+            still = runs((track.change[rows] <= STILL) & (patient.speed[rows] > patient.rest))
+            longest[number] = max(((float(way[rows][a:b].sum()), b - a, a) for a, b in still), default=(0.0, 0, 0))
+        usual = float(np.quantile([moved for moved, _, _ in longest.values()], 0.75))
+        stuck = {number: run for number, run in longest.items() if run[0] >= max(SHORTEST, 3 * usual)}
+        if stuck:
+            worst = max(stuck, key=lambda number: stuck[number][0])
+            moved, length, frame = stuck[worst]
+            rows = patient.recording.episodes[worst]
+            yield Finding(
+                "stuck camera",
+                f"the picture stays the same for {length} frames while the arm goes as far as in {moved:.0f} "
+                "usual ones "
+                f"(elsewhere {usual:.0f}): the stream hung; leave those stretches out",
+                (worst, *(number for number in stuck if number != worst)),
+                frame,
+                track.name,
+                (Curve.of("change of the picture", track.change[rows]), Curve.of("speed", patient.speed[rows])),
+            )
+
+
+def live(track: Track) -> bool:
+    """Whether the camera shows anything that changes."""
+    changes = track.change[np.isfinite(track.change)]
+    return bool(len(changes)) and float(np.quantile(changes, 0.9)) > STILL
+
+
+def _never_moves(patient: Patient) -> Iterator[Finding]:
+    for track in patient.tracks.values():
+        seen = np.isfinite(track.change)
+        if (
+            seen.sum() >= SHORTEST
+            and not live(track)
+            and (track.spread > BLANK).any()
+            and patient.speed[seen].max() > 0
+        ):
+            yield Finding("stuck camera", "the picture hardly ever changes, though the robot moves", (), 0, track.name)
+
+
+def _odd_colours(patient: Patient) -> Iterator[Finding]:
+    """Episodes that look like the others once red and blue are exchanged."""
+    for track in patient.tracks.values():
+        episodes = [
+            (number, np.nanmean(track.grid[rows], axis=0))
+            for number, rows in patient.episodes()
+            if np.isfinite(track.spread[rows]).any()
+        ]
+        if len(episodes) < 5:
+            continue
+        # How much redder than blue each cell is: exchanging the two turns the sign of this alone.
+        warmth = np.stack([(look[..., 0] - look[..., 2]).ravel() for _, look in episodes])
+        usual = np.median(warmth, axis=0)
+        likeness = warmth @ usual / max(float(usual @ usual), 1e-9)
+        middle, sigma = robust(likeness)
+        odd = (likeness < middle - SIGMAS * sigma) & (np.abs(likeness + middle) < SIGMAS * sigma) & (likeness < -0.3)
+        if odd.any() and middle > 0:
+            numbers = [number for (number, _), is_odd in zip(episodes, odd, strict=True) if is_odd]
+            yield Finding(
+                "colour order",
+                f"{len(numbers)} episodes look like the others with red and blue exchanged (likeness "
+                f"{likeness[odd].mean():.2f}, others {middle:.2f} ± {sigma:.2f}): recorded as BGR; exchange "
+                "the channels",
+                tuple(numbers),
+                0,
+                track.name,
+            )
+
+
+def _named_colours(patient: Patient) -> Iterator[Finding]:
+    """What instructions call red should be red, not blue."""
+    texts = {entry.number: " ".join(entry.tasks).lower() for entry in patient.recording.entries}
+    hues, exchanged = list(HUES), {"red": "blue", "blue": "red", "yellow": "cyan"}
+    for track in patient.tracks.values():
+        gains = []
+        for word, other in exchanged.items():
+            named = {
+                n: bool(re.search(rf"\b{word}\b", text)) for n, text in texts.items() if n in patient.recording.episodes
+            }
+            if not 3 <= sum(named.values()) <= len(named) - 3:
+                continue
+            # Vivid pixels by episode, in its own first frame: later the arm may cover them.
+            named = {n: it for n, it in named.items() if patient.recording.episodes[n].start in track.hues}
+            first = np.array([track.hues[patient.recording.episodes[n].start] for n in named])
+            is_named = np.array(list(named.values()))
+            for hue, sign in ((word, 1.0), (other, -1.0)):
+                share = first[:, hues.index(hue)]
+                ranks = share.argsort().argsort() / max(1, len(share) - 1)
+                contrast = ranks[is_named].mean() - ranks[~is_named].mean()
+                error = np.sqrt(ranks.var() * (1 / is_named.sum() + 1 / (~is_named).sum()))
+                gains.append((sign * contrast, error))
+        if not gains:
+            continue
+        total, error = sum(gain for gain, _ in gains), np.sqrt(sum(e**2 for _, e in gains))
+        if total < -SIGMAS * error:
+            yield Finding(
+                "colour order",
+                f"what instructions call red, blue or yellow looks blue, red or cyan ({-total / error:.0f} "
+                "standard errors): "
+                "red and blue are exchanged (BGR)",
+                (),
+                0,
+                track.name,
+            )
+
+
+CHECKS = (
+    Check("black camera", "pictures with nothing in them", _black, ("pictures",)),
+    Check("stuck camera", "a picture that stays while the arm moves", _stuck, ("pictures",)),
+    Check("dead camera", "a camera whose picture never changes", _never_moves, ("pictures",)),
+    Check("colour order", "episodes with red and blue exchanged", _odd_colours, ("pictures",)),
+    Check("named colours", "colours that instructions name", _named_colours, ("pictures",)),
+)

@@ -1,0 +1,96 @@
+"""Checks of time itself: frames recorded twice, and frames that are missing.
+
+What happens to time happens to everything at once, which tells it from a sensor that hangs or jumps alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vla.data.doctor.cameras import STILL, live
+from vla.data.doctor.finding import Check, Curve, Finding
+from vla.data.doctor.patient import Patient, robust, runs
+from vla.data.doctor.recording import ACTION, STATE
+
+DROP_SIGMAS = 4.0
+"""In each stream on its own; that two or three err so far in the same frame is no chance."""
+
+
+def _duplicated(patient: Patient) -> Iterator[Finding]:
+    recording = patient.recording
+    if not recording.vectors(STATE).shape[1]:
+        return
+    twice = np.all(patient.steps == 0, axis=1)
+    seen = [track for track in patient.tracks.values() if live(track)]
+    for track in seen:
+        twice &= track.change <= STILL
+    if not seen:
+        action = recording.vectors(ACTION)
+        twice[1:] &= np.all(np.diff(action, axis=0) == 0, axis=1) if action.shape[1] else False
+    found: dict[int, tuple[int, int]] = {}
+    total = 0
+    for number, rows in patient.episodes():
+        speed = patient.speed[rows]
+        for a, b in runs(twice[rows]):
+            before = speed[a - 1] if a > 1 else speed[b] if b < len(speed) else 0.0
+            after = speed[b] if b < len(speed) else before
+            if min(before, after) > patient.rest:
+                total += b - a
+                found.setdefault(number, (a, b - a))
+    if found:
+        first, (frame, length) = next(iter(found.items()))
+        yield Finding(
+            "duplicated frames",
+            f"{total} frames repeat the one before in state and pictures, in the middle of a movement "
+            f"({length} in a row "
+            "here): take them out, or the policy learns to stop",
+            tuple(found),
+            frame,
+            curves=(Curve.of("speed", patient.speed[recording.episodes[first]]),),
+        )
+
+
+def _dropped(patient: Patient) -> Iterator[Finding]:
+    streams = [patient.speed, *(track.change for track in patient.tracks.values() if live(track))]
+    if len(streams) < 2:
+        return
+    scores = np.stack([_leaps(patient, stream) for stream in streams])
+    together = np.where(np.isfinite(scores).all(0), scores.min(0), -np.inf)
+    rows = np.flatnonzero(together > DROP_SIGMAS)
+    if not rows.size:
+        return
+    first = int(rows[np.argmax(together[rows])])
+    episode, frame = patient.recording.place(first)
+    others = sorted({patient.recording.place(int(row))[0] for row in rows} - {episode})
+    near = patient.speed[first - 1 : first + 2]
+    place = patient.recording.episodes[episode]
+    curves = [Curve.of("speed", patient.speed[place])]
+    curves += [Curve.of(f"change, {t.name}", t.change[place]) for t in patient.tracks.values() if live(t)]
+    yield Finding(
+        "dropped frames",
+        f"state and pictures all go about {near[1] / max(1e-9, (near[0] + near[2]) / 2):.1f} times as far in "
+        "one frame as "
+        "before and after it: frames are missing there; cut the episode in two",
+        (episode, *others),
+        frame,
+        curves=tuple(curves),
+    )
+
+
+def _leaps(patient: Patient, stream: np.ndarray) -> np.ndarray:
+    """How many standard deviations the step into each row is longer than its neighbours', on a logarithmic scale."""
+    floor = 0.1 * float(np.nanmedian(stream)) + 1e-9  # what may be standing still says nothing
+    ratio = np.full(len(stream), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        around = np.minimum(stream[:-2], stream[2:])
+        ratio[1:-1] = np.where(around > floor, np.log(stream[1:-1].clip(1e-9) / (stream[:-2] + stream[2:]) * 2), np.nan)
+    middle, sigma = robust(ratio)
+    return (ratio - middle) / max(sigma, 1e-3)
+
+
+CHECKS = (
+    Check("duplicated frames", "state and pictures repeat in the middle of a movement", _duplicated),
+    Check("dropped frames", "state and pictures leap at once", _dropped, ("pictures",)),
+)

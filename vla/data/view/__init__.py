@@ -1,0 +1,1 @@
+"""`vla data view`: a dataset to look at."""
