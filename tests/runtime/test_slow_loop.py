@@ -29,7 +29,7 @@ def test_a_thought_arrives_whole_and_only_for_the_instruction_it_answers():
     writer.put(Thought(latents, 12.5, 3, "the red cube"))
     assert reader.newest(2) is None
     thought = reader.newest(3)
-    assert torch.equal(thought.latents, latents)
+    assert np.array_equal(thought.latents, latents)
     assert (thought.stamp, thought.instruction_id, thought.text) == (12.5, 3, "the red cube")
 
 
