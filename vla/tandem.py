@@ -117,7 +117,7 @@ class TandemPolicy:
         committed = np.zeros((0, size), np.float32) if prefix is None else np.asarray(prefix, np.float32)[:horizon]
         given = np.zeros((1, horizon, size), np.float32)
         given[0, : len(committed)] = self.normalizer.action.normalize(committed)
-        latents = torch.zeros(self.s1.latent_shape) if thought is None else thought.latents.float()
+        latents = torch.zeros(self.s1.latent_shape) if thought is None else torch.as_tensor(thought.latents).float()
         age = float("nan") if thought is None else max(0.0, thought.age(now))
 
         device = self.device

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from vla import assets
 from vla.processes import SPAWN
@@ -60,7 +59,7 @@ class World:
             camera.put(stamp, np.zeros((96, 96, 3), np.uint8))
 
     def think(self, stamp, instruction_id=0):
-        self.mailbox.put(Thought(torch.zeros(2, 3), stamp, instruction_id))
+        self.mailbox.put(Thought(np.zeros((2, 3), np.float32), stamp, instruction_id))
 
     def sent(self):
         message = self.chunks.take()

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from vla import assets
 from vla.processes import SPAWN
@@ -19,17 +18,17 @@ SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 
 class Thinker:
     def think(self, images, instruction, stamp, instruction_id=0, words=False):
-        return Thought(torch.full((2, 3), float(len(instruction))), stamp, instruction_id, "seen")
+        return Thought(np.full((2, 3), len(instruction), np.float32), stamp, instruction_id, "seen")
 
 
 def test_a_thought_arrives_whole_and_only_for_the_instruction_it_answers():
     memory = slot_memory(SPAWN, THOUGHT_BYTES)
     writer, reader = SharedMailbox(memory), SharedMailbox(memory)
-    latents = torch.arange(6.0).reshape(2, 3)
+    latents = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     writer.put(Thought(latents, 12.5, 3, "the red cube"))
     assert reader.newest(2) is None
     thought = reader.newest(3)
-    assert torch.equal(thought.latents, latents)
+    assert np.array_equal(thought.latents, latents)
     assert (thought.stamp, thought.instruction_id, thought.text) == (12.5, 3, "the red cube")
 
 

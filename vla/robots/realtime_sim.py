@@ -20,7 +20,7 @@ from vla import assets
 from vla.errors import UserError
 from vla.processes import Maker, Part
 from vla.robots import sim_body, sim_cameras
-from vla.robots.gym_sim import find_environment
+from vla.robots.gym_sim import check_rendering, find_environment
 from vla.robots.senses import SenseMemory, Senses, StateReader
 from vla.robots.sim_wires import BodySettings, BodyState, CommandWriter, JointCommand, Wires, World
 from vla.shared_slot import Slot
@@ -34,6 +34,7 @@ class RealTimeSim:
     """
 
     def __init__(self, world: World, how: BodySettings | None = None, state_lost_s: float = 0.5) -> None:
+        check_rendering()  # here, for the processes to come: they may import MuJoCo before they think of it
         environment = find_environment(world.env, world.task, world.split)
         self.spec = RobotSpec.load(assets.find("robot", environment.robot))
         how = how or BodySettings()

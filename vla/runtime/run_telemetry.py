@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from jaxtyping import Float
 
 from vla.runtime.supervisor import Watch
 
@@ -123,7 +124,7 @@ class RunTelemetry:
             self._file = None
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+def percentiles(values: Sequence[float] | Float[np.ndarray, " N"]) -> dict[str, float | None]:
     if not len(values):
         return {"p50": None, "p99": None, "max": None}
     p50, p99 = np.percentile(values, [50, 99])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vla.runtime.mailbox import Mailbox
+from vla.s2.thought import Thought
 from vla.shared_slot import Slot
-
-if TYPE_CHECKING:  # loads torch, which only the process that reads thoughts has a use for
-    from vla.s2.thought import Thought
 
 THOUGHT_BYTES = 1 << 20
 _THOUGHT = struct.Struct("<dQII")  # stamp, instruction id, K, D
@@ -38,11 +36,7 @@ class SharedMailbox:
 
 
 def _unpack(message: bytes) -> Thought:
-    import torch
-
-    from vla.s2.thought import Thought
-
     stamp, instruction_id, rows, columns = _THOUGHT.unpack_from(message)
-    latents = np.frombuffer(message, "<f4", rows * columns, _THOUGHT.size).reshape(rows, columns).copy()
+    latents: Any = np.frombuffer(message, "<f4", rows * columns, _THOUGHT.size).reshape(rows, columns).copy()
     text = message[_THOUGHT.size + latents.nbytes :].decode() or None
-    return Thought(torch.from_numpy(latents), stamp, instruction_id, text)
+    return Thought(latents, stamp, instruction_id, text)

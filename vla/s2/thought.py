@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Thought:
     """What S2 leaves behind for S1.
 
-    latents: (K, D) float32 hidden states of the K query tokens.
+    latents: (K, D) float32 hidden states of the K query tokens; a numpy array if they came from another process.
     stamp: capture time, in seconds on the runtime clock, of the newest image S2 looked at.
     instruction_id: which instruction it answers.
     text: S2's words, if it was asked for any.
