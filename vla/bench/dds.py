@@ -97,15 +97,18 @@ def _send(seconds: float, stock: bool, rates: dict[str, int], results: Any) -> N
     write = {topic: _stock_writer(bus, topic) if stock else _raw_writer(bus, topic) for topic in rates}
     while not all(ready() for _, ready in write.values()):
         time.sleep(0.01)
-    begin, sent = time.monotonic(), dict.fromkeys(rates, 0)
-    while (now := time.monotonic() - begin) < seconds:
-        for topic, rate in rates.items():
-            if now * rate >= sent[topic]:
+    left = {topic: max(1, round(rate * seconds)) for topic, rate in rates.items()}
+    total, sent, begin = sum(left.values()), dict.fromkeys(rates, 0), time.monotonic()
+    while left:
+        for topic in list(left):
+            if (time.monotonic() - begin) * rates[topic] >= sent[topic]:
                 write[topic][0]()
                 sent[topic] += 1
-        due = min(sent[topic] / rate for topic, rate in rates.items())
+                left[topic] -= 1
+        left = {topic: count for topic, count in left.items() if count}
+        due = min((sent[topic] / rates[topic] for topic in left), default=0.0)
         time.sleep(max(0.0, due - (time.monotonic() - begin)))
-    results.put(sum(sent.values()))
+    results.put(total)
     time.sleep(3 if not stock else 30)  # what is written last has yet to arrive
     bus.close()
 

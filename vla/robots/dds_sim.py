@@ -56,7 +56,7 @@ class SimNode:
             if stream := extra(spec, name):
                 bus.subscribe(stream.topic, stream.type, stream.qos, self._note(name))
         self._outcome = Outcome(lockstep=lockstep)
-        self._action = np.zeros(spec.action_size, np.float32)
+        self._action: NDArray[np.float32] = np.zeros(spec.action_size, np.float32)
         self._complained: set[str] = set()
 
     def run(self, seed: int, stopped: Callable[[], bool]) -> None:

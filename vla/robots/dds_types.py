@@ -81,8 +81,8 @@ def _annotation(types_: MessageTypes, definition: Any, made: dict[str, type[IdlS
     element, count = inner
     of = _annotation(types_, element, made)
     if kind == ARRAY:
-        return types.array[of, count]
-    return types.sequence[of, count] if count else types.sequence[of]
+        return types.array[of, count]  # type: ignore[misc]
+    return types.sequence[of, count] if count else types.sequence[of]  # type: ignore[misc]
 
 
 def _element(sequence: Any) -> Any:
@@ -97,7 +97,7 @@ def _raw(stock: type[IdlStruct]) -> type[IdlStruct]:
         self.cdr = cdr
 
     # A subclass would announce a base type, which ROS's types do not have.
-    raw.__init__ = init  # type: ignore[method-assign]
+    raw.__init__ = init  # type: ignore[method-assign, assignment]
     raw.serialize = lambda self, *_, **__: self.cdr  # type: ignore[method-assign]
     raw.deserialize = classmethod(lambda cls, data, *_, **__: cls(data))  # type: ignore[assignment]
     raw.deserialize_key = classmethod(lambda cls, data, *_, **__: None)  # type: ignore[assignment]
