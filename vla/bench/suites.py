@@ -105,7 +105,8 @@ def _theirs(task: str, seeds: range) -> list[bool]:
     env._partially_observable, env._set_task_called = False, True
     del env.sawyer_observation_space
     env._freeze_rand_vec, env.seeded_rand_vec = False, True
-    policy: Any = ENV_POLICY_MAP[task]()
+    policies: Any = ENV_POLICY_MAP
+    policy = policies[task]()
     outcomes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

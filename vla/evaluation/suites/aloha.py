@@ -58,8 +58,9 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         picture = spaces.Box(0, 255, (obs_size, self._width, 3), np.uint8)
         joints = spaces.Box(-10.0, 10.0, (14,), np.float32)
         self.observation_space = spaces.Dict({"pixels": spaces.Dict({"front": picture}), "agent_pos": joints})
-        low, high = np.array([-np.pi] * 6 + [0.0]), np.array([np.pi] * 6 + [1.0])
-        self.action_space = spaces.Box(*(np.tile(x, 2).astype(np.float32) for x in (low, high)), dtype=np.float32)
+        low = np.array(2 * [*[-np.pi] * 6, 0.0], np.float32)
+        high = np.array(2 * [*[np.pi] * 6, 1.0], np.float32)
+        self.action_space = spaces.Box(low, high, dtype=np.float32)
 
     @property
     def task(self) -> str:

@@ -25,9 +25,11 @@ class ScriptedExpert:
         from metaworld.policies import ENV_POLICY_MAP
 
         self._env, self._rng = env, rng
-        self._policy: Any = ENV_POLICY_MAP[env.task]()
+        policies: Any = ENV_POLICY_MAP
+        self._policy = policies[env.task]()
         self._tremor = rng.uniform(0.0, 0.0008)
-        self._shove, self._shove_steps, self._fumble_steps = np.zeros(3), 0, 0
+        self._shove: NDArray[np.float64] = np.zeros(3)
+        self._shove_steps = self._fumble_steps = 0
         self.disturbed = False
 
     def act(self) -> NDArray[np.float32]:
@@ -54,7 +56,8 @@ class ScriptedExpert:
         if self._fumble_steps > 0:
             self._fumble_steps -= 1
             moved[3] = 1 - moved[3]
-        return np.clip(moved, self._env.action_space.low, self._env.action_space.high).astype(np.float32)
+        bounds: Any = self._env.action_space
+        return np.clip(moved, bounds.low, bounds.high).astype(np.float32)
 
 
 def make_expert(env: MetaWorldEnv, rng: np.random.Generator) -> ScriptedExpert:
