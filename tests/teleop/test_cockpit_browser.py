@@ -180,6 +180,8 @@ def test_a_phone_sees_everything_within_its_width_and_can_drive_by_touch(browser
         operator.until(lambda now: abs(now.tool[1] - here[1]) > 0.01, "the arm moves")
         operator.shoot("phone")
         page.locator("[data-move='1+']").dispatch_event("pointerup", {"pointerId": 1})
+        page.tap("#hold")
+        operator.reads("The arm holds")
         operator.rests()
         page.tap("#stop")
         operator.reads("Stopped: emergency stop")

@@ -143,12 +143,14 @@ def read_frames(folder: Path, spec: RobotSpec) -> Iterator[LiveFrame]:
         files = dict(zip(spec.camera_names, pictures, strict=True))
         for row in rows:
             yield LiveFrame(
-                {camera.name: _unpack(camera, files[camera.name]) for camera in spec.cameras},
-                *(row[name].copy() for name in ("state", "commanded", "applied")),
-                dict(zip(streams(spec), map(float, row["captured"]), strict=True)),
-                float(row["decided"]),
-                DRIVERS[row["driver"]],
-                bool(row["intervention"]),
+                images={camera.name: _unpack(camera, files[camera.name]) for camera in spec.cameras},
+                state=row["state"].copy(),
+                commanded=row["commanded"].copy(),
+                applied=row["applied"].copy(),
+                captured=dict(zip(streams(spec), map(float, row["captured"]), strict=True)),
+                decided=float(row["decided"]),
+                driver=DRIVERS[row["driver"]],
+                intervention=bool(row["intervention"]),
             )
 
 
