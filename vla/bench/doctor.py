@@ -7,7 +7,7 @@ Datasets of three origins: episodes that `vla collect` records, one that LeRobot
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def bench_doctor(episodes: int, trials: int, seed: int, rlds: Path | None, worke
             for name, root in origins.items()
         }
         results = list(plant_all(origins, trials, seed, Path(folder)))
-    return _document(results, clean)
+    return tally(results, clean)
 
 
 def table(document: dict[str, Any]) -> str:
@@ -105,11 +105,13 @@ def with_quaternions(copy: Copy) -> None:
     feature["names"] = [*names[: part.start], *(f"{field.name}.{i}" for i in range(4)), *names[part.stop :]]
 
 
-def plant_all(origins: dict[str, Path], trials: int, seed: int, folder: Path) -> Iterable[Trial]:
+def plant_all(
+    origins: dict[str, Path], trials: int, seed: int, folder: Path, defects: Sequence[Defect] = DEFECTS
+) -> Iterable[Trial]:
     """Every defect, `trials` times per size and origin, in copies under `folder`. Unchanged videos are decoded once."""
     seen = {name: Patient(Recording.open(root)).tracks for name, root in origins.items()}
     rng = np.random.default_rng(seed)
-    todo = [(o, d, s) for o in origins for d in DEFECTS for s in range(len(SIZES)) for _ in range(trials)]
+    todo = [(o, d, s) for o in origins for d in defects for s in range(len(SIZES)) for _ in range(trials)]
     with progress_bar("planted", len(todo)) as advance:
         for origin, defect, size in todo:
             severity = float(rng.uniform(max(0.02, size / len(SIZES)), (size + 1) / len(SIZES)))
@@ -134,7 +136,8 @@ def _judge(origin: str, defect: Defect, size: str, severity: float, planted: set
     return Trial(origin, defect.name, size, severity, found, other)
 
 
-def _document(results: list[Trial], clean: dict[str, list[str]]) -> dict[str, Any]:
+def tally(results: list[Trial], clean: dict[str, list[str]]) -> dict[str, Any]:
+    """The benchmark document. clean: what was said of each origin's clean data."""
     rows = []
     for key in dict.fromkeys((r.defect, r.origin, r.size) for r in results):
         same = [r for r in results if (r.defect, r.origin, r.size) == key]

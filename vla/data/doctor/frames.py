@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla.data.doctor.cameras import STILL, live
+from vla.data.doctor.cameras import live
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.patient import Patient, robust, runs
 from vla.data.doctor.recording import ACTION, STATE
 
+REPEATED = 0.1
+"""Of the change of the picture before or after: a codec makes less of one picture shown twice, a scene does not."""
 DROP_SIGMAS = 4.0
 """In each stream on its own; that two or three err so far in the same frame is no chance."""
 
@@ -23,20 +25,18 @@ def _duplicated(patient: Patient) -> Iterator[Finding]:
     if not recording.vectors(STATE).shape[1]:
         return
     twice = np.all(patient.steps == 0, axis=1)
-    seen = [track for track in patient.tracks.values() if live(track)]
-    for track in seen:
-        twice &= track.change <= STILL
+    seen = [track.change for track in patient.tracks.values() if live(track)]
     if not seen:
         action = recording.vectors(ACTION)
         twice[1:] &= np.all(np.diff(action, axis=0) == 0, axis=1) if action.shape[1] else False
     found: dict[int, tuple[int, int]] = {}
     total = 0
     for number, rows in patient.episodes():
-        speed = patient.speed[rows]
         for a, b in runs(twice[rows]):
-            before = speed[a - 1] if a > 1 else speed[b] if b < len(speed) else 0.0
-            after = speed[b] if b < len(speed) else before
-            if min(before, after) > patient.rest:
+            moving = min(_around(patient.speed[rows], a, b)) > patient.rest
+            if moving and all(
+                np.mean(change[rows][a:b]) < REPEATED * max(_around(change[rows], a, b)) for change in seen
+            ):
                 total += b - a
                 found.setdefault(number, (a, b - a))
     if found:
@@ -50,6 +50,14 @@ def _duplicated(patient: Patient) -> Iterator[Finding]:
             frame,
             curves=(Curve.of("speed", patient.speed[recording.episodes[first]]),),
         )
+
+
+def _around(values: np.ndarray, start: int, stop: int) -> list[float]:
+    """The values before and after a run; 0 beyond the episode's ends, where nothing can be told."""
+    before = values[start - 1] if start > 1 else np.nan
+    after = values[stop] if stop < len(values) else np.nan
+    known = [float(value) for value in (before, after) if np.isfinite(value)]
+    return known or [0.0]
 
 
 def _dropped(patient: Patient) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ class Pair:
     @cached_property
     def scale(self) -> tuple[Steps, Steps]:
         """Root mean square of each entry of command and response, so that entries weigh alike."""
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             np.sqrt(np.mean(np.concatenate(list(side.values())) ** 2, axis=0)).clip(1e-9)
             for side in (self.command, self.response)
         )

@@ -50,7 +50,8 @@ def look(recording: Recording, key: str, advance: Callable[[int], None] = lambda
     spread, change = np.full(rows, np.nan, np.float32), np.full(rows, np.nan, np.float32)
     hues: dict[int, list[float]] = {}
     counts: dict[str, tuple[int, int]] = {}
-    sizes, unreadable = set(), {}
+    sizes: set[tuple[int, int]] = set()
+    unreadable: dict[str, str] = {}
     starts = {place.start for place in recording.episodes.values()}
     before: tuple[int, NDArray[np.uint8]] | None = None
     for row, image in pictures_of(recording, key, counts, unreadable):
@@ -59,7 +60,7 @@ def look(recording: Recording, key: str, advance: Callable[[int], None] = lambda
         spread[row] = grey.std()
         if row in starts:
             hues[row] = _hues(image)
-        sizes.add(image.shape[:2])
+        sizes.add((image.shape[0], image.shape[1]))
         if before is not None and before[0] == row - 1 and row not in starts and before[1].shape == image.shape:
             change[row] = cv2.absdiff(image, before[1]).mean()
         before = row, image
@@ -149,7 +150,7 @@ def _decode(
             if first and stream.time_base:
                 container.seek(int(first / fps / stream.time_base), stream=stream)
             for frame in container.decode(stream):
-                yield round(float(frame.time or 0) * fps), frame.to_ndarray(format="rgb24")
+                yield round(float(frame.time or 0) * fps), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     except (OSError, av.FFmpegError, IndexError) as error:
         unreadable[str(path)] = getattr(error, "strerror", None) or str(error)
 
@@ -175,4 +176,5 @@ def _picture(item: Any, root: Path) -> NDArray[np.uint8] | None:
     data = (item or {}).get("bytes")
     if not data and (item or {}).get("path") and (root / item["path"]).is_file():
         data = (root / item["path"]).read_bytes()
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    return None if image is None else np.asarray(image, np.uint8)

@@ -192,7 +192,7 @@ def _entries(root: Path, info: Mapping[str, Any]) -> tuple[Entry, ...]:
                 start=row["dataset_from_index"],
                 stop=row["dataset_to_index"],
                 tasks=tuple(text or "" for text in row.get("tasks") or ()),
-                videos={v: place for v, place in places.items() if None not in place},  # type: ignore[misc]
+                videos={v: place for v, place in places.items() if None not in place},
             )
         )
     return tuple(found)
