@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
+from vla.data.loading_commands import add_loading_commands
 from vla.errors import UserError
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
@@ -22,6 +23,7 @@ BENCHES = {
     "sim": "environment steps per second on one core, with both cameras",
     "latency": "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
+    "loader": "training samples per second and memory, beside LeRobot's dataset (see --size)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "words": "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
 }
@@ -106,7 +108,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "bring in datasets that others recorded"
+    about = "bring in datasets that others recorded, and make them ready for training"
     group = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
     kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     imports = kinds.add_parser("import", help="into a LeRobot v3 dataset", description="Into a LeRobot v3 dataset.")
@@ -117,6 +119,7 @@ def _add_data(commands: Any) -> None:
     rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
     rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
     _add_workers(rlds)
+    add_loading_commands(kinds, _command, _write_json)
 
 
 def _import_rlds(args: argparse.Namespace) -> None:
@@ -306,6 +309,10 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--env", type=environment, default="tabletop-suite", metavar="E", help="default %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
+    loader = parser.add_argument_group("loader")
+    loader.add_argument("--size", type=whole(64), default=256, metavar="PX", help="side of its pictures (default 256)")
+    loader.add_argument("--frames", type=whole(100), default=1000, metavar="N", help="to load, default %(default)s")
+    loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="families in turn (default all)")
@@ -325,6 +332,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.serve import bench_serve
 
         document = bench_serve(args.policy)
+    elif args.what == "loader":
+        from vla.bench.loader import bench_loader
+
+        document = bench_loader(args.size, args.frames // 100, many=args.many, seed=args.seed)
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 

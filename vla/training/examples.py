@@ -12,9 +12,9 @@ from torch import Tensor
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.data.cache import FrameCache
+from vla.data.slices import chunk_rows, look_back
 from vla.errors import UserError
 from vla.spec import RobotSpec
-from vla.training.delays import look_back
 
 HELD_OUT = 20
 """Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
@@ -70,9 +70,8 @@ class Examples:
         self, frames: Int[np.ndarray, " n"], horizon: int
     ) -> tuple[Float[np.ndarray, "n H A"], Bool[np.ndarray, "n H"]]:
         """Normalised actions from each frame on, and which of them were taken; beyond the end it would be a hold."""
-        rows = frames[:, None] + np.arange(horizon)
-        valid = rows < self.stop[frames, None]
-        chunks = self.action[np.minimum(rows, len(self) - 1)]
+        rows, valid = chunk_rows(frames, self.stop[frames], horizon)
+        chunks = self.action[rows]
         ending = np.flatnonzero(~valid.all(1))
         if len(ending):
             holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
