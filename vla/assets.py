@@ -1,6 +1,6 @@
 """Where shipped data lies, and whether results can be written.
 
-Shipped data (checkpoints, recipes, robot specs, dataset cards, mixtures) is outside the packages: the wheel carries it as
+Shipped data (checkpoints, recipes, robot specs, cards, mixtures) is outside the packages: the wheel carries it as
 `vla/shipped/`, a checkout has it at its root. Nothing else in the project knows these places.
 """
 

@@ -73,7 +73,7 @@ class FrameCache:
         if not (folder / "meta.json").is_file():
             folder = folder / "cache"
         if not (folder / "meta.json").is_file():
-            raise UserError(f"training cache: {path} holds none and is no dataset with one; make it with vla data cache")
+            raise UserError(f"training cache: {path} holds none and is no dataset with one; use vla data cache")
         try:
             meta = json.loads((folder / "meta.json").read_text())
             if meta["version"] != VERSION:
@@ -101,7 +101,7 @@ class FrameCache:
         """UserError if the dataset had none: what needs one cannot guess it."""
         if self.robot is None:
             raise UserError(
-                f"dataset {self.folder}: no meta/{SPEC}; write one for the robot that recorded it, and build the cache again"
+                f"dataset {self.folder}: no meta/{SPEC}; write one for its robot, then build the cache again"
             )
         return self.robot
 

@@ -1,8 +1,8 @@
 """Pictures on disk that training can reach at random: bytes as they are, or one JPEG per frame.
 
-Measured on 256x256 pictures, on one core (`docs/data.md`): copying raw bytes takes a thirtieth of decoding a JPEG, and a
-JPEG a sixth of the space. Lossless PNG and WebP decode four times slower than JPEG and save little. So pictures are
-raw while they fit the budget, JPEG beyond it. Colour keeps its resolution (4:4:4): with 4:2:0 small images lose 4 dB.
+Measured on 256x256 pictures, on one core (`docs/data.md`): copying raw bytes takes a thirtieth of decoding a JPEG, and
+a JPEG a sixth of the space. Lossless PNG and WebP decode four times slower than JPEG and save little. So pictures
+are raw while they fit the budget, JPEG beyond it. Colour keeps its resolution (4:4:4): with 4:2:0 they lose 4 dB more.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class JpegPictures:
     def _decode(self, start: int, stop: int) -> NDArray[np.uint8]:
         picture = cv2.imdecode(self._bytes[start:stop], cv2.IMREAD_COLOR_RGB) if stop > start else None
         if picture is None or picture.shape != self.shape[1:]:
-            raise UserError(f"training cache: {self.path} is damaged at byte {start}; delete the cache to build it again")
+            raise UserError(f"training cache: {self.path} is damaged at byte {start}; delete it to build it again")
         return picture  # type: ignore[return-value]
 
 
@@ -88,7 +88,7 @@ class RawWriter:
 
 
 class JpegWriter:
-    """Writes pictures as JPEGs, in any order. budget: bytes that they may take; UserError as soon as they will not fit."""
+    """Writes pictures as JPEGs, in any order. budget: bytes they may take; UserError as soon as they will not fit."""
 
     def __init__(self, folder: Path, name: str, shape: tuple[int, int, int, int], budget: float) -> None:
         self._spans = np.lib.format.open_memmap(folder / f"{name}.spans.npy", "w+", np.int64, (shape[0], 2))

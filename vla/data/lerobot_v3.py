@@ -1,9 +1,9 @@
 """LeRobot's dataset format v3, read without LeRobot: what is in which file, and columns in bounded memory.
 
-    meta/info.json                              features, frame rate, counts, where the files are
-    meta/episodes/chunk-*/file-*.parquet        one row per episode: its frames, tasks and parts of video files
-    data/chunk-*/file-*.parquet                 one row per frame
-    videos/<key>/chunk-*/file-*.mp4             whole episodes, one after the other
+meta/info.json                              features, frame rate, counts, where the files are
+meta/episodes/chunk-*/file-*.parquet        one row per episode: its frames, tasks and parts of video files
+data/chunk-*/file-*.parquet                 one row per frame
+videos/<key>/chunk-*/file-*.mp4             whole episodes, one after the other
 """
 
 from __future__ import annotations

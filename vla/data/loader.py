@@ -160,7 +160,7 @@ class Loader:
         return {"step": step, "epoch": epoch, "position": position, "order": self._fingerprint()}
 
     def resume(self, state: Mapping[str, Any]) -> int:
-        """The step to go on at. Raises UserError if the order is another one now: other data, weights, batch or ranks."""
+        """The step to go on at. Raises UserError if the order is another: of other data, weights, batch or ranks."""
         if state.get("order") != self._fingerprint():
             raise UserError(
                 "loader: the order of samples differs from that of the interrupted run; its datasets, weights, batch "
@@ -219,6 +219,6 @@ def _size(caches: Sequence[FrameCache], camera: str, wanted: tuple[int, int] | N
     sizes = {str(cache.folder): tuple(cache.images[camera].shape[1:3]) for cache in caches}
     if wanted is None and len(set(sizes.values())) > 1:
         listed = ", ".join(f"{folder} {height}x{width}" for folder, (height, width) in sizes.items())
-        raise UserError(f"loader: pictures of camera {camera} differ in size ({listed}); give the size to bring them to")
+        raise UserError(f"loader: pictures of camera {camera} differ in size ({listed}); give one to bring them to")
     height, width = wanted or next(iter(sizes.values()))
     return height, width

@@ -18,7 +18,7 @@ COLUMNS = ("min", "q01", "q50", "q99", "max", "mean", "std")
 def add_loading_commands(kinds: Any, command: MakeCommand, write_json: WriteJson) -> None:
     cache = command(kinds, "cache", _cache, "decode a dataset once, for training at full speed")
     cache.add_argument("dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset")
-    cache.add_argument("--budget", type=_gigabytes, metavar="GB", help="room for pictures (default: half the free disk)")
+    cache.add_argument("--budget", type=_gigabytes, metavar="GB", help="room for pictures (default half the free disk)")
     cache.add_argument(
         "--encoding", choices=("raw", "jpeg"), help="how pictures are kept (default: raw within the budget, else jpeg)"
     )
@@ -26,7 +26,9 @@ def add_loading_commands(kinds: Any, command: MakeCommand, write_json: WriteJson
         kinds, "stats", lambda args: _stats(args, write_json), "statistics of states and actions, each and together"
     )
     stats.add_argument("datasets", nargs="+", type=existing_folder, metavar="DIR", help="LeRobot v3 datasets")
-    mixture = command(kinds, "mixture", lambda args: _mixture(args, write_json), "what share of the draws each dataset gets")
+    mixture = command(
+        kinds, "mixture", lambda args: _mixture(args, write_json), "what share of the draws each dataset gets"
+    )
     mixture.add_argument("mixture", metavar="NAME", help="a shipped mixture or a YAML file")
     mixture.add_argument("--root", required=True, type=existing_folder, metavar="DIR", help="where the datasets are")
     mixture.add_argument("--only", nargs="+", metavar="NAME", help="these of its datasets (default all)")

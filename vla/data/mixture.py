@@ -60,7 +60,7 @@ class Mixture:
         """Where the datasets are. Raises UserError naming those that are not there."""
         missing = [part.dataset for part in self.datasets if not (root / part.dataset).is_dir()]
         if missing:
-            raise UserError(f"mixture {self.name}: {root} lacks {', '.join(missing)}; import them there or leave them out")
+            raise UserError(f"mixture {self.name}: {root} lacks {', '.join(missing)}; import them or leave them out")
         return [root / part.dataset for part in self.datasets]
 
     def only(self, names: Sequence[str]) -> Mixture:
