@@ -150,7 +150,8 @@ def build_cache(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        room = budget if budget is not None else shutil.disk_usage(partial).free // 2
+        free = shutil.disk_usage(partial).free
+        room = free // 2 if budget is None else min(budget, free)  # a full disk would kill us while writing to a map
         decode_dataset(root, partial, {"version": VERSION, "source": source}, room, encoding)
         if folder.exists():
             shutil.rmtree(folder)

@@ -45,7 +45,9 @@ def decode_dataset(
         for name, key in cameras.items():
             shape = (dataset.frames, *sizes[name], 3)
             share = budget * pixels[name] / sum(pixels.values())
-            writer = RawWriter(folder, name, shape) if encoding == "raw" else JpegWriter(folder, name, shape, share)
+            writer: RawWriter | JpegWriter = (
+                RawWriter(folder, name, shape) if encoding == "raw" else JpegWriter(folder, name, shape, share)
+            )
 
             def write(place: int, picture: NDArray[np.uint8], to: Any = writer, shape: Any = shape) -> None:
                 if picture.shape != shape[1:]:
@@ -138,7 +140,7 @@ def _decode_videos(dataset: DatasetV3, key: str, write: Write) -> None:
                 for frame in container.decode(video=0):
                     place = target.pop(round(float(frame.time or 0) * dataset.fps), None)
                     if place is not None:
-                        write(place, frame.to_ndarray(format="rgb24"))
+                        write(place, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
         except (av.FFmpegError, IndexError) as error:
             raise UserError(f"dataset {dataset.root}: {path.relative_to(dataset.root)}: {error}") from None
         if target:
@@ -157,7 +159,7 @@ def _decode_images(dataset: DatasetV3, key: str, write: Write) -> None:
             picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if len(encoded) else None
             if picture is None:
                 raise UserError(f"dataset {dataset.root}: frame {place} of {key} is no readable picture")
-            write(int(place), picture)  # type: ignore[arg-type]
+            write(int(place), np.asarray(picture, np.uint8))
 
 
 def _runs(subtasks: NDArray[np.int32], texts: list[str], start: int, stop: int) -> tuple[tuple[int, int, str], ...]:

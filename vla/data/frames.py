@@ -21,7 +21,6 @@ Encoding = Literal["raw", "jpeg"]
 QUALITY = 95
 ENOUGH = 256
 """Pictures after which the space that all of them will take is guessed well enough to stop early."""
-Rows = int | NDArray[np.integer] | slice
 
 
 class Pictures(Protocol):
@@ -60,7 +59,7 @@ class JpegPictures:
         picture = cv2.imdecode(self._bytes[start:stop], cv2.IMREAD_COLOR_RGB) if stop > start else None
         if picture is None or picture.shape != self.shape[1:]:
             raise UserError(f"training cache: {self.path} is damaged at byte {start}; delete it to build it again")
-        return picture  # type: ignore[return-value]
+        return np.asarray(picture, np.uint8)
 
 
 def open_pictures(folder: Path, name: str, encoding: Encoding, size: tuple[int, int] | None = None) -> Pictures:

@@ -80,7 +80,7 @@ class DatasetV3:
 
     def picture_size(self, key: str) -> tuple[int, int]:
         """(height, width) of a picture feature; LeRobot allows (H, W, 3) and (3, H, W)."""
-        shape, names = tuple(self.features[key]["shape"]), self.features[key].get("names") or ()
+        shape, names = tuple(self.features[key]["shape"]), list(self.features[key].get("names") or [])
         channels_first = str(names[0]).startswith("channel") if len(names) == 3 else shape[0] == 3
         height, width = shape[1:] if channels_first else shape[:2]
         return height, width

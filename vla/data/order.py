@@ -28,7 +28,7 @@ def permuted(places: Int[np.ndarray, " n"], size: int, key: tuple[int, ...]) -> 
     mask = (np.uint64(1) << half) - np.uint64(1)
     keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
     values = np.asarray(places, np.uint64).copy()
-    outside = np.ones(len(values), bool)
+    outside: NDArray[np.bool_] = np.ones(len(values), bool)
     while outside.any():
         left, right = values[outside] >> half, values[outside] & mask
         for k in keys:
