@@ -1,6 +1,6 @@
 """Where shipped data lies, and whether results can be written.
 
-Shipped data (checkpoints, recipes, robot specs, dataset cards) is outside the packages: the wheel carries it as
+Shipped data (checkpoints, recipes, robot specs, cards, mixtures) is outside the packages: the wheel carries it as
 `vla/shipped/`, a checkout has it at its root. Nothing else in the project knows these places.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 from vla.errors import UserError
 
-Kind = Literal["policy", "recipe", "robot", "card"]
+Kind = Literal["policy", "recipe", "robot", "card", "mixture"]
 
 ROOTS = (Path(__file__).parent / "shipped", Path(__file__).parent.parent)
 """The installed copy first, then the checkout."""
@@ -24,6 +24,7 @@ _PLACES: dict[str, tuple[str, str]] = {
     "recipe": ("policies/recipes", "*.yaml"),
     "robot": ("policies/robots", "*.yaml"),
     "card": ("datasets", "*.yaml"),
+    "mixture": ("datasets/mixtures", "*.yaml"),
 }
 
 
@@ -49,7 +50,7 @@ def find(kind: Kind, name: str | Path) -> Path:
 
 
 def names(kind: Kind) -> list[str]:
-    """The names of the shipped policies, recipes, robots or cards, sorted."""
+    """The names of the shipped things of that kind, sorted."""
     pattern = _PLACES[kind][1]
     found = (hit for folder in _folders(kind) for hit in folder.glob(pattern))
     return sorted({hit.parent.name if kind == "policy" else hit.stem for hit in found})

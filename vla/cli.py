@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from vla import __version__, assets
 from vla.arguments import device, environment, existing_file, existing_folder, one_of, seconds, variant, whole
 from vla.data.commands import add_doctor, add_view, check_outputs
+from vla.data.loading_commands import add_loading_commands
 from vla.errors import UserError
 from vla.robots.dds_commands import add_dds_options, add_sim_options, run_sim, use_dds_options
 
@@ -29,6 +30,7 @@ BENCHES = {
     "serve": "what serving over a websocket costs beside the model's own time (see --policy)",
     "runtime": "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
     "dds": "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
+    "loader": "training samples per second and memory, beside LeRobot's dataset (see --size)",
     "actions": "FAST action tokens: how many, and how fast, on the experts' movements",
     "suites": "which public benchmarks can be run here; with --experts, whether their experts do as well as at home",
     "doctor": "how many planted faults `vla data doctor` finds, by size, in data of several origins",
@@ -120,7 +122,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "bring in datasets that others recorded, examine and look at them"
+    about = "bring in datasets that others recorded, examine them, make them ready for training"
     group = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
     kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     imports = kinds.add_parser("import", help="into a LeRobot v3 dataset", description="Into a LeRobot v3 dataset.")
@@ -136,6 +138,7 @@ def _add_data(commands: Any) -> None:
     bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
     bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
     bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+    add_loading_commands(kinds, _command, _write_json)
     add_doctor(kinds, _command, _doctor)
     add_view(kinds, _command, _view)
     exports = kinds.add_parser("export", help="from a LeRobot v3 dataset", description="From a LeRobot v3 dataset.")
@@ -469,6 +472,10 @@ def _add_bench(commands: Any) -> None:
     doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
     doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
     doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
+    loader = parser.add_argument_group("loader")
+    loader.add_argument("--size", type=whole(64), default=256, metavar="PX", help="side of its pictures (default 256)")
+    loader.add_argument("--frames", type=whole(100), default=1000, metavar="N", help="to load, default %(default)s")
+    loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
@@ -495,6 +502,10 @@ def _bench(args: argparse.Namespace) -> None:
         from vla.bench.dds import bench_dds
 
         document = bench_dds(args.seconds or 60.0)
+    elif args.what == "loader":
+        from vla.bench.loader import bench_loader
+
+        document = bench_loader(args.size, args.frames // 100, many=args.many, seed=args.seed)
     elif args.what == "actions":
         from vla.bench.actions import bench_actions
 

@@ -8,7 +8,7 @@ from typing import Any
 from lerobot_policy_tandem.configuration_tandem import TandemConfig
 from vla import assets
 from vla.actions.normalize import Normalizer
-from vla.data.cache import read_motion
+from vla.data.lerobot_v3 import read_motion
 from vla.errors import UserError
 from vla.s1.system import FastSystem
 from vla.s2.system import CONFIG_FILE, SlowSystem

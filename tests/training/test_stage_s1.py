@@ -10,12 +10,13 @@ import torch
 from dot_world import SPEC, write_episodes
 
 from vla.data.cache import FrameCache
+from vla.data.slices import look_back
 from vla.errors import UserError
 from vla.s1.system import FastConfig, FastSystem
 from vla.s2.small import SmallShape, small_slow_system
 from vla.tandem import TandemPolicy
 from vla.training.augment import AugmentConfig, Changes, apply_changes, draw_changes
-from vla.training.delays import DelayConfig, draw_ages, draw_prefixes, look_back
+from vla.training.delays import DelayConfig, draw_ages, draw_prefixes
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit

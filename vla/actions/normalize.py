@@ -13,6 +13,8 @@ from vla.errors import UserError
 
 CONSTANT = 1e-4
 """A dimension that spans less (rad, m or 1 per step) is noise around a constant, not something to learn."""
+STATE_CLIP, ACTION_CLIP = 3.0, 1.5
+"""A state may leave the data's range a little further than an action."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,20 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class Normalizer:
-    """State and action of one policy. A state may leave the data's range a little further than an action."""
+    """State and action of one policy."""
 
     state: Quantiles
     action: Quantiles
 
     @classmethod
     def fit(cls, states: Float[np.ndarray, "N S"], actions: Float[np.ndarray, "N A"]) -> Normalizer:
-        return cls(Quantiles.fit(states, clip=3.0), Quantiles.fit(actions, clip=1.5))
+        return cls(Quantiles.fit(states, clip=STATE_CLIP), Quantiles.fit(actions, clip=ACTION_CLIP))
+
+    @classmethod
+    def from_statistics(cls, stats: Mapping[str, Mapping[str, list[float]]]) -> Normalizer:
+        """stats: "state", "action" -> q01, q99, as a training cache keeps them."""
+        clips = {"state": STATE_CLIP, "action": ACTION_CLIP}
+        return cls(*(Quantiles.from_dict({**stats[key], "clip": clip}, key) for key, clip in clips.items()))
 
     def to_dict(self) -> dict[str, Any]:
         return {"state": self.state.to_dict(), "action": self.action.to_dict()}

@@ -42,21 +42,3 @@ def draw_ages(rng: np.random.Generator, count: int, config: DelayConfig) -> Floa
 def draw_prefixes(rng: np.random.Generator, count: int, config: DelayConfig) -> Int[np.ndarray, " count"]:
     lengths = rng.integers(1, config.max_prefix + 1, count) if config.max_prefix else np.zeros(count, int)
     return np.where(rng.random(count) < config.no_prefix, 0, lengths)
-
-
-def look_back(
-    frames: Int[np.ndarray, " n"],
-    starts: Int[np.ndarray, " n"],
-    ages: Float[np.ndarray, " n"],
-    fps: float,
-    stride: int = 1,
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """The frame S2 saw that long ago, and how long ago exactly.
-
-    starts: first frame of each frame's episode, before which nothing was seen. stride: S2 saw only every stride-th
-    frame of an episode. Where the age is NaN the frame is the current one and the age stays NaN.
-    """
-    steps = np.round(np.nan_to_num(ages) * fps).astype(int)
-    offset = np.maximum(frames - steps - starts, 0)
-    sources = starts + offset // stride * stride
-    return sources, np.where(np.isnan(ages), np.nan, (frames - sources) / fps)

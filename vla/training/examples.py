@@ -12,9 +12,9 @@ from torch import Tensor
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.data.cache import FrameCache
+from vla.data.slices import chunk_rows, look_back
 from vla.errors import UserError
 from vla.spec import RobotSpec
-from vla.training.delays import look_back
 
 HELD_OUT = 20
 """Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
@@ -75,15 +75,14 @@ class Examples:
 
         Not those that answer a disturbance after the frame, nor beyond the episode's end, where it would be a hold.
         """
-        rows = frames[:, None] + np.arange(horizon)
-        taken = rows < self.stop[frames, None]
-        chunks = self.action[np.minimum(rows, len(self) - 1)]
+        rows, taken = chunk_rows(frames, self.stop[frames], horizon)
+        chunks = self.action[rows]
         ending = np.flatnonzero(~taken.all(1))
         if len(ending):
             holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
             hold = self.normalizer.action.normalize(np.stack(holds))
             chunks[ending] = np.where(taken[ending, :, None], chunks[ending], hold[:, None])
-        return chunks, rows < self.foreseen[frames, None]
+        return chunks, frames[:, None] + np.arange(horizon) < self.foreseen[frames, None]
 
 
 def _until_the_next(disturbed: Bool[np.ndarray, " N"], stop: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:

@@ -18,6 +18,7 @@ from vla.data.join import KEPT, join_parts, kept_in
 from vla.data.rlds.convert import convert, robot_spec
 from vla.data.rlds.directory import TfdsDirectory
 from vla.data.staging import Span, Staging, check_output
+from vla.data.statistics import correct_stats
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
 from vla.spec import RobotSpec
@@ -61,6 +62,7 @@ def import_rlds(root: Path, card_name: str, out: Path, split: str | None = None,
         joined = staging.unfinished(Span(0, 0))
         with progress_bar("joining", 1), _writing(staging.folder):
             join_parts(parts, joined)
+            correct_stats(joined)
             shutil.copy(assets.find("card", card_name), joined / CARD)
             (joined / RECORD).write_text(json.dumps(wanted, indent=2))
             total = json.loads((joined / "meta" / "info.json").read_text())
