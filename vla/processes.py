@@ -69,10 +69,15 @@ class Part:
             self._process.kill()
             self._process.join()
 
-    def close(self, timeout: float = 10.0) -> None:
-        """SIGTERM, and after `timeout` (s) SIGKILL; returns when the process is gone. May be called twice."""
+    def tell_to_end(self) -> None:
+        """SIGTERM; does not wait."""
         if self.alive:
             self._process.terminate()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Tell it to end, and kill it after `timeout` (s); returns when it is gone. May be called twice."""
+        if self.alive:
+            self.tell_to_end()
             self._process.join(timeout)
             self.kill()
 

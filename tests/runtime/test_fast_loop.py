@@ -98,13 +98,13 @@ def test_the_next_one_is_planned_after_the_replan_steps_and_from_a_new_image(wor
 def test_s1_is_told_what_the_robot_does_until_its_chunk_can_arrive(world):
     world.policy.takes = 1.2 * STEP
     world.loop.turn()
-    world.now = 99.98 + 5.5 * STEP
-    world.see(99.98 + 4.5 * STEP)
+    world.now = 99.98 + 6.5 * STEP
+    world.see(99.98 + 5.5 * STEP)
     report = world.loop.turn()
     # One step has passed since the image, it took 1.2 steps last time, and a tenth is on the way.
     assert report.delay == 3 and not report.late
     rows = world.policy.prefixes[-1][:, 0]
-    assert rows == pytest.approx([0.0045, 0.0055, 0.0065]), "half of one row, half of the next"
+    assert rows == pytest.approx([0.0055, 0.0065, 0.0075]), "half of one row, half of the next"
 
 
 def test_one_that_takes_longer_than_foreseen_is_reported_and_followed_from_when_it_comes(world):

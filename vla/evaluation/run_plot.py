@@ -35,6 +35,7 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
             axes[3].axvline(moment - began, color="tab:red", alpha=0.2)
     axes[3].set_ylabel("age of the thought, s\n(red: the robot holds)")
     axes[3].set_xlabel("s")
+    axes[3].set_xlim(0, (telemetry.ended or telemetry.began) - began)
     for one in axes:
         one.set_ylim(bottom=0)
     file.parent.mkdir(parents=True, exist_ok=True)

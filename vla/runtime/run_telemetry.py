@@ -26,6 +26,7 @@ class RunTelemetry:
 
     def __init__(self, file: Path | None = None) -> None:
         self.began = time.monotonic()
+        self.ended: float | None = None
         self.s1_ms: list[float] = []
         self.s2_ms: list[float] = []
         self.s1_times: list[float] = []
@@ -77,7 +78,7 @@ class RunTelemetry:
 
     def summary(self) -> dict[str, Any]:
         """Plain values: rates over the whole run, medians, counts."""
-        seconds = max(time.monotonic() - self.began, 1e-9)
+        seconds = max((self.ended or time.monotonic()) - self.began, 1e-9)
         state = self._watch.command if self._watch else None
         return {
             "seconds": seconds,
@@ -97,6 +98,8 @@ class RunTelemetry:
         }
 
     def close(self) -> None:
+        """The run is over: what the parts do while they end does not count."""
+        self.ended = time.monotonic()
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -114,10 +114,13 @@ class Supervisor:
         return replace(watch, events=tuple(events))
 
     def close(self) -> None:
-        """S1 and S2 end, the command process brings the robot to rest and ends, and the robot. May be called twice."""
-        for part in (self.fast, self.slow):
-            part.close()
+        """The command process brings the robot to rest and ends, S1 and S2 end, then the robot. May be called twice."""
+        parts = (self.fast, self.slow)
+        for part in parts:
+            part.tell_to_end()
         self.commands.close()
+        for part in parts:
+            part.close()
         self._robot.close()
 
     def __enter__(self) -> Supervisor:
