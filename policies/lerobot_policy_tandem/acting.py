@@ -23,7 +23,7 @@ class Seat:
     def __init__(self, policy: TandemPolicy, timing: Timing, first: Observation) -> None:
         self.spec = policy.spec
         self._observation = first
-        self._action = np.zeros(self.spec.action_size, np.float32)
+        self._action: NDArray[np.float32] = np.zeros(self.spec.action_size, np.float32)
         self._loop = ControlLoop(policy, self, timing)
         self._instruction: str | None = None
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lerobot_policy_tandem.acting import Seat, observations
@@ -96,6 +97,9 @@ class TandemPolicy(PreTrainedPolicy):
         return self
 
     def get_optim_params(self) -> list[dict[str, Any]]:
+        """Matrices decay, vectors do not. Weights of convolutions become contiguous: LeRobot saves no other moments."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.contiguous()
         return parameter_groups(self, self.config.optimizer_weight_decay)[1]
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
@@ -142,7 +146,7 @@ class TandemPolicy(PreTrainedPolicy):
         repeats them and goes on from there. LeRobot pads what is left over with rows of zeros, which no robot is sent.
         """
         size = self.tandem.spec.action_size
-        prefix = np.zeros((0, size), np.float32)
+        prefix: NDArray[np.float32] = np.zeros((0, size), np.float32)
         if prev_chunk_left_over is not None:
             left = prev_chunk_left_over.reshape(-1, size).float().cpu().numpy()
             real = np.flatnonzero(left.any(1))

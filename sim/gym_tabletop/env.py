@@ -103,10 +103,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             low, high = np.append(-DELTA_LIMIT, 0.0), np.append(DELTA_LIMIT, 1.0)
         else:
             low, high = np.append(arm.POSITION_LOW, 0.0), np.append(arm.POSITION_HIGH, 1.0)
+        self._action_low, self._action_high = low.astype(np.float32), high.astype(np.float32)
         self._held_steps, self._success, self._steps = 0, False, 0
         self._event: Event | None = None
         self._change_at: int | None = None
-        self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        self.action_space = spaces.Box(self._action_low, self._action_high, dtype=np.float32)
 
     @property
     def task(self) -> str:
@@ -154,7 +155,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action has a value that is not finite: {action}")
-        command = np.clip(np.asarray(action, np.float64), self.action_space.low, self.action_space.high)
+        command = np.clip(np.asarray(action, np.float64), self._action_low, self._action_high)
         self._begin_step()
         before = self._joint_target
         if self.action_mode == "ee_delta":

@@ -206,8 +206,13 @@ class LiveRecorder:
         if not writer.frames:
             self._discard()
             return
-        done = {"frames": writer.frames, "interventions": writer.interventions, "dropped": self._status.dropped}
-        take = replace(self._begun, success=success, **done)
+        take = replace(
+            self._begun,
+            success=success,
+            frames=writer.frames,
+            interventions=writer.interventions,
+            dropped=self._status.dropped,
+        )
         writer.keep(take, self._folder / f"take-{take.number:06d}")
         self._writer = None
         self._number += 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,16 @@ class EpisodeVideoEncoder(StreamingVideoEncoder):
 
     def close(self) -> None:
         self.cancel_episode()
+
+
+def encode(images: Iterable[NDArray[np.uint8]], path: Path, fps: int, encoder: RGBEncoderConfig = RECORDING) -> None:
+    """An mp4 of RGB images (H, W, 3), at least one."""
+    rest = iter(images)
+    first = next(rest)
+    video = _Video(path, fps, encoder, first.shape)
+    for image in chain([first], rest):
+        video.add(image)
+    video.close()
 
 
 class _Video:
