@@ -82,7 +82,7 @@ class LiveRecorder:
         self._open = False
         self._writer: SpoolWriter | None = None
         self._begun = Take(0, "", False, 0, 0, 0, "", "", "")
-        self._thumbnail = np.zeros((1, 1, 3), np.uint8)
+        self._thumbnail: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
         self._full, self._checked = False, -CHECK_DISK_S
         self._thread = threading.Thread(target=self._work, name="vla-recorder", daemon=True)
         self._holding = ExitStack()

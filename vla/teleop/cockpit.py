@@ -270,7 +270,8 @@ class Cockpit:
 
     def _thumbnail(self, take: Take, image: NDArray[np.uint8]) -> str:
         if take.started not in self._thumbnails:
-            small = cv2.resize(image, (96, 96 * image.shape[0] // image.shape[1]), interpolation=cv2.INTER_AREA)
+            size = (96, 96 * image.shape[0] // image.shape[1])
+            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
             self._thumbnails[take.started] = "data:image/jpeg;base64," + base64.b64encode(_jpeg(small, 80)).decode()
         return self._thumbnails[take.started]
 

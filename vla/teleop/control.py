@@ -60,6 +60,8 @@ class LiveLoop:
         self._gripper = 1.0
         self._trips = 0
         self._wanted_reset: int | None = None
+        self._observation: Observation
+        self._captured: float
         self._reset(self._seed)
 
     @property
@@ -98,9 +100,7 @@ class LiveLoop:
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
-    def _choose(
-        self, move: NDArray[np.float64], engaged: bool, now: float
-    ) -> tuple[NDArray[np.float64] | None, Driver]:
+    def _choose(self, move: NDArray[np.float64], engaged: bool, now: float) -> tuple[NDArray[Any] | None, Driver]:
         """The person before the policy; nobody: hold."""
         if self._gate.stopped is not None:
             self._mapper.rest()
