@@ -45,7 +45,8 @@ def examine(
     known: cameras that need no decoding, since they were looked at before.
     """
     patient = Patient(recording, advance, known or {})
-    findings, left_out, made = [], {}, []
+    findings: list[Finding] = []
+    left_out, made = {}, []
     for check in CHECKS:
         lacking = [NEEDS[need] for need in check.needs if not patient.has(need)]
         if lacking:
