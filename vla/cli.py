@@ -170,7 +170,8 @@ def _import_rlds(args: argparse.Namespace) -> None:
 
 def _doctor(args: argparse.Namespace) -> int:
     check_outputs(json=args.json, page=args.page)
-    policy = assets.find("policy", args.policy) if args.policy else None
+    if args.policy:
+        assets.find("policy", args.policy)
     from vla.data.doctor.visit import Visit, visit
 
     def simulator(spec: "RobotSpec") -> Any:
@@ -181,12 +182,12 @@ def _doctor(args: argparse.Namespace) -> int:
     def predictor(spec: "RobotSpec") -> Any:
         from vla.tandem import TandemPolicy
 
-        tandem = TandemPolicy.from_pretrained(policy)
+        tandem = TandemPolicy.from_pretrained(assets.find("policy", args.policy))
         tandem.spec.check_robot(spec)
         return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
 
     asked = Visit(args.directory, args.page, args.episodes)
-    done = visit(asked, simulator if args.replay else None, predictor if policy else None)
+    done = visit(asked, simulator if args.replay else None, predictor if args.policy else None)
     if args.json:
         _write_json(args.json, done)
     return 1 if done["findings"] else 0

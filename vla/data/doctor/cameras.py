@@ -24,7 +24,7 @@ SIGMAS = 5.0
 
 def _black(patient: Patient) -> Iterator[Finding]:
     for track in patient.tracks.values():
-        blind = (track.spread < BLANK) | ((track.brightness < DARK) & (track.spread < DARK))
+        blind = _blind(track)
         episodes = {number: np.flatnonzero(blind[rows]) for number, rows in patient.episodes()}
         dark = {number: frames for number, frames in episodes.items() if frames.size}
         if not dark:
@@ -50,7 +50,8 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
             continue
         way, longest = patient.speed / max(float(np.nanmedian(patient.speed)), 1e-9), {}
         for number, rows in patient.episodes():
-            still = runs((track.change[rows] <= STILL) & (patient.speed[rows] > patient.rest))
+            unchanged = (track.change[rows] <= STILL) & ~_blind(track)[rows]  # that nothing is seen is said already
+            still = runs(unchanged & (patient.speed[rows] > patient.rest))
             longest[number] = max(((float(way[rows][a:b].sum()), b - a, a) for a, b in still), default=(0.0, 0, 0))
         usual = float(np.quantile([moved for moved, _, _ in longest.values()], 0.75))
         stuck = {number: run for number, run in longest.items() if run[0] >= max(SHORTEST, 3 * usual)}
@@ -68,6 +69,10 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
                 track.name,
                 (Curve.of("change of the picture", track.change[rows]), Curve.of("speed", patient.speed[rows])),
             )
+
+
+def _blind(track: Track) -> np.ndarray:
+    return (track.spread < BLANK) | ((track.brightness < DARK) & (track.spread < DARK))
 
 
 def live(track: Track) -> bool:

@@ -46,8 +46,7 @@ def examine(
     """
     patient = Patient(recording, advance, known or {})
     findings: list[Finding] = []
-    left_out: dict[str, str] = {}
-    made: list[str] = []
+    left_out, made = {}, []
     for check in CHECKS:
         lacking = [NEEDS[need] for need in check.needs if not patient.has(need)]
         if lacking:

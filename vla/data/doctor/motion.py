@@ -6,7 +6,7 @@ are recorded under one convention they go together; a wrong rotation order, unit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,6 @@ from vla.data.doctor.recording import ACTION, STATE, Recording
 from vla.spec import Field, RobotSpec, field_slices
 
 Steps = Float[np.ndarray, "T D"]
-Turn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Patient:
         """How far each entry of the state moved since the row before, NaN at the start of episodes."""
         state = self.recording.vectors(STATE)
         moved = np.full(state.shape, np.nan)
-        moved[1:] = np.diff(state, axis=0)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            moved[1:] = np.diff(state, axis=0)
         for rows in self.recording.episodes.values():
             moved[rows.start] = np.nan
         return moved
