@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -214,3 +215,20 @@ def test_a_cache_goes_to_another_process_by_its_place(cache):
     sent = pickle.dumps(cache)
     assert len(sent) < 1000
     assert np.array_equal(pickle.loads(sent).state, cache.state)
+
+
+def test_damaged_files_are_named_and_leave_no_cache(dataset, tmp_path):
+    copy = tmp_path / "dataset"
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("cache"))
+    video = next((copy / "videos" / "observation.images.wrist").rglob("*.mp4"))
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"videos/observation.images.wrist/chunk-000/file-000.mp4"):
+        build_cache(copy)
+    video.write_bytes(whole)
+    table = next((copy / "data").rglob("*.parquet"))
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=r"data/chunk-000/file-000.parquet is damaged"):
+        build_cache(copy)
+    assert not [path for path in copy.iterdir() if "cache" in path.name]

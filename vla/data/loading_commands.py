@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,7 @@ def _print_table(title: str, statistics: dict[str, Any], features: Any) -> None:
         for i in range(one.size):
             values = (f"{numbers[column][i]:.4g}" for column in COLUMNS)
             table.add_row(key if i == 0 else "", str(names[i]) if known else str(i), str(one.count[i]), *values)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 140)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _without_nan(value: Any) -> Any:
