@@ -24,7 +24,7 @@ class Prompter:
 
     def __init__(self, processor: Any, family: Family, where: object) -> None:
         self.processor, self.tokenizer, self.family, self.where = processor, processor.tokenizer, family, where
-        self.image = getattr(processor, family.placeholder, None)
+        self.image = str(getattr(processor, family.placeholder, None))
         if self.image not in self.tokenizer.get_vocab():
             raise UserError(f"VLM {where}: its tokenizer has no image token {self.image}; is this its own processor?")
         self.words = lru_cache(maxsize=1 << 16)(self._words)
