@@ -59,7 +59,7 @@ FAMILIES: Mapping[str, Family] = {
 
 def family_of(config: Any, where: object) -> Family:
     """The family of a model by its configuration; UserError names the kinds there are."""
-    kind = getattr(config, "model_type", None)
+    kind = str(getattr(config, "model_type", None))
     if kind not in FAMILIES:
         raise UserError(f"VLM {where}: its kind is {kind}; S2 can be one of {', '.join(sorted(FAMILIES))}")
     bare = getattr(config.vision_config, "model_type", None) == "conv_tower"

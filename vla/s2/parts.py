@@ -40,7 +40,7 @@ class LoraSettings:
     """rank of the update of every linear layer; alpha scales it by alpha / rank."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
