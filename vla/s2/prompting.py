@@ -24,7 +24,7 @@ class Prompter:
 
     def __init__(self, processor: Any, family: Family, where: object) -> None:
         self.processor, self.tokenizer, self.family, self.where = processor, processor.tokenizer, family, where
-        self.image = str(getattr(processor, family.placeholder, None))
+        self.image: str = getattr(processor, family.placeholder, "<image>")
         if self.image not in self.tokenizer.get_vocab():
             raise UserError(f"VLM {where}: its tokenizer has no image token {self.image}; is this its own processor?")
         self.words = lru_cache(maxsize=1 << 16)(self._words)
@@ -74,7 +74,7 @@ class Prompter:
     def _cut(self, views: int, frames: int) -> tuple[str, str, str]:
         """(up to the last image, what follows with a mark for the words, the token it follows)."""
         video = self._video(frames)
-        token = self.processor.video_token if video else self.image
+        token: str = self.processor.video_token if video else self.image
         count = views if video else views * frames
         template = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
         if self.family.bare or self.family.prefix or not template:
