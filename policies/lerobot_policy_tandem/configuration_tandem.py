@@ -36,7 +36,7 @@ class TandemConfig(PreTrainedConfig):
     train_s2: bool = False
     ages: tuple[int, ...] = (0, 4, 10, 20, 40)
     delays: DelayConfig = field(default_factory=DelayConfig)
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(shift=0))
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     state_noise: float = 0.01
     timing: Timing = field(default_factory=Timing)
 

@@ -103,10 +103,7 @@ class TandemPolicy(PreTrainedPolicy):
         return parameter_groups(self, self.config.optimizer_weight_decay)[1]
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """The loss of S1 on a batch of LeRobot's, S2 having looked some time before.
-
-        All that is drawn follows torch's random state, which LeRobot keeps with a checkpoint.
-        """
+        """The loss of S1 on a batch of LeRobot's, S2 having looked some time before. All is drawn by torch's state."""
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
         fast, seen = training_batch(self.tandem, self.config, batch, rng)
         with torch.set_grad_enabled(self.config.train_s2 and torch.is_grad_enabled()):
