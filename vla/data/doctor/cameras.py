@@ -48,10 +48,12 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
     for track in patient.tracks.values():
         if not live(track):
             continue
+        usual_change = float(np.nanmedian(track.change))
         way, longest = patient.speed / max(float(np.nanmedian(patient.speed)), 1e-9), {}
         for number, rows in patient.episodes():
             unchanged = (track.change[rows] <= STILL) & ~_blind(track)[rows]  # that nothing is seen is said already
             still = runs(unchanged & (patient.speed[rows] > patient.rest))
+            still = [(a, b) for a, b in still if _abrupt(track.change[rows], a, b, usual_change)]
             longest[number] = max(((float(way[rows][a:b].sum()), b - a, a) for a, b in still), default=(0.0, 0, 0))
         usual = float(np.quantile([moved for moved, _, _ in longest.values()], 0.75))
         stuck = {number: run for number, run in longest.items() if run[0] >= max(SHORTEST, 3 * usual)}
@@ -69,6 +71,17 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
                 track.name,
                 (Curve.of("change of the picture", track.change[rows]), Curve.of("speed", patient.speed[rows])),
             )
+
+
+def _abrupt(change: np.ndarray, start: int, stop: int, usual: float) -> bool:
+    """Whether the picture moved until the stretch and leaps after it, as a hung stream does.
+
+    In simulation pictures have no noise: where the arm leaves the view they come to rest little by little.
+    """
+    before = change[max(0, start - 2) : start]  # of the first repeated picture a codec may change a little
+    moved = before[np.isfinite(before)]
+    begins = not len(moved) or float(moved.max()) > 0.3 * usual
+    return begins and (stop >= len(change) or float(change[stop]) > 0.3 * usual)
 
 
 def _blind(track: Track) -> np.ndarray:

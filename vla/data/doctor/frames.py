@@ -14,6 +14,8 @@ from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.patient import Patient, robust, runs
 from vla.data.doctor.recording import ACTION, STATE
 
+ALIKE = 0.7
+"""Cosine of the angle between steps, each entry in its own spread: within 45 degrees."""
 REPEATED = 0.1
 """Of the change of the picture before or after: a codec makes less of one picture shown twice, a scene does not."""
 DROP_SIGMAS = 4.0
@@ -67,6 +69,7 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
     scores = np.stack([_leaps(patient, stream) for stream in streams])
     together = np.where(np.isfinite(scores).all(0), scores.min(0), -np.inf)
     rows = np.flatnonzero(together > DROP_SIGMAS)
+    rows = rows[[_goes_on(patient, int(row)) for row in rows]]
     if not rows.size:
         return
     first = int(rows[np.argmax(together[rows])])
@@ -85,6 +88,23 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
         frame,
         curves=tuple(curves),
     )
+
+
+def _goes_on(patient: Patient, row: int) -> bool:
+    """Whether the leap leads where the steps before and after it do, as lost time does; a push leads elsewhere.
+
+    One lost frame makes a step of two: what is nearer to one is none.
+    """
+    near = patient.speed[row - 1 : row + 2]
+    if near[1] < 1.5 * (near[0] + near[2]) / 2:
+        return False
+    scale = np.sqrt(np.nanmean(patient.steps**2, axis=0)).clip(1e-9)
+    before, leap, after = patient.steps[row - 1 : row + 2] / scale
+
+    def alike(one: np.ndarray, two: np.ndarray) -> float:
+        return float(one @ two / max(float(np.linalg.norm(one) * np.linalg.norm(two)), 1e-9))
+
+    return min(alike(leap, before), alike(leap, after)) > ALIKE
 
 
 def _leaps(patient: Patient, stream: np.ndarray) -> np.ndarray:
