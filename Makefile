@@ -41,7 +41,7 @@ $(INSTALLED): requirements.lock pyproject.toml policies/pyproject.toml hatch_bui
 	  sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt; \
 	fi
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
 	  --editable . --editable policies
 	@touch $@

@@ -36,7 +36,7 @@ def test_a_policy_is_a_folder_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"unknown robot 'tabeltop'.*shipped are: tabletop.*did you mean tabletop\?"):
+    with pytest.raises(UserError, match=r"unknown robot 'tabeltop'.*shipped are: .*tabletop.*did you mean tabletop\?"):
         assets.find("robot", "tabeltop")
 
 
