@@ -78,9 +78,8 @@ def _abrupt(change: np.ndarray, start: int, stop: int, usual: float) -> bool:
 
     In simulation pictures have no noise: where the arm leaves the view they come to rest little by little.
     """
-    before = change[max(0, start - 2) : start]  # of the first repeated picture a codec may change a little
-    moved = before[np.isfinite(before)]
-    begins = not len(moved) or float(moved.max()) > 0.3 * usual
+    # Of the first repeated picture a codec may change a little; at the start of an episode nothing is known.
+    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > 0.3 * usual
     return begins and (stop >= len(change) or float(change[stop]) > 0.3 * usual)
 
 
