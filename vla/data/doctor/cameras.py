@@ -15,7 +15,7 @@ DARK = 8.0
 """Mean grey value of 255: below it, and without contrast, nothing can be seen."""
 BLANK = 3.0
 """Standard deviation of grey values: a picture with less has no edge in it, whatever its colour."""
-STILL = 0.01
+STILL = 0.02
 """Mean change in grey values of 255: less than the noise of any real sensor, more than a codec makes of one picture."""
 SHORTEST = 4.0
 """How far the arm moves meanwhile, in usual steps: a slow arm at the edge of the picture changes little."""
@@ -51,7 +51,7 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
         usual_change = float(np.nanmedian(track.change))
         way, longest = patient.speed / max(float(np.nanmedian(patient.speed)), 1e-9), {}
         for number, rows in patient.episodes():
-            unchanged = (track.change[rows] <= STILL) & ~_blind(track)[rows]  # that nothing is seen is said already
+            unchanged = _unchanged(track.change[rows], usual_change) & ~_blind(track)[rows]  # that is said already
             still = runs(unchanged & (patient.speed[rows] > patient.rest))
             still = [(a, b) for a, b in still if _abrupt(track.change[rows], a, b, usual_change)]
             longest[number] = max(((float(way[rows][a:b].sum()), b - a, a) for a, b in still), default=(0.0, 0, 0))
@@ -73,14 +73,21 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
             )
 
 
+def _unchanged(change: np.ndarray, usual: float) -> np.ndarray:
+    """Where the picture stays; once in a while a codec refreshes it, which changes it a little for one frame."""
+    still = change <= STILL
+    refreshed = np.zeros_like(still)
+    refreshed[1:-1] = still[:-2] & still[2:] & (change[1:-1] < 0.2 * usual)
+    return still | refreshed
+
+
 def _abrupt(change: np.ndarray, start: int, stop: int, usual: float) -> bool:
     """Whether the picture moved until the stretch and leaps after it, as a hung stream does.
 
     In simulation pictures have no noise: where the arm leaves the view they come to rest little by little.
     """
-    before = change[max(0, start - 2) : start]  # of the first repeated picture a codec may change a little
-    moved = before[np.isfinite(before)]
-    begins = not len(moved) or float(moved.max()) > 0.3 * usual
+    # Of the first repeated picture a codec may change a little; at the start of an episode nothing is known.
+    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > 0.3 * usual
     return begins and (stop >= len(change) or float(change[stop]) > 0.3 * usual)
 
 

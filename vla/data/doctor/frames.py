@@ -66,10 +66,12 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
     streams = [patient.speed, *(track.change for track in patient.tracks.values() if live(track))]
     if len(streams) < 2:
         return
-    scores = np.stack([_leaps(patient, stream) for stream in streams])
+    scores = np.stack([_leaps(stream) for stream in streams])
     together = np.where(np.isfinite(scores).all(0), scores.min(0), -np.inf)
     rows = np.flatnonzero(together > DROP_SIGMAS)
-    rows = rows[[_goes_on(patient, int(row)) for row in rows]]
+    _, noise = robust(_ratios(patient.speed))
+    least = 2 * np.exp(-2 * noise)  # one lost frame makes a step of two, less two standard deviations
+    rows = rows[[_goes_on(patient, int(row), max(1.5, float(least))) for row in rows]]
     if not rows.size:
         return
     first = int(rows[np.argmax(together[rows])])
@@ -90,13 +92,10 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
     )
 
 
-def _goes_on(patient: Patient, row: int) -> bool:
-    """Whether the leap leads where the steps before and after it do, as lost time does; a push leads elsewhere.
-
-    One lost frame makes a step of two: what is nearer to one is none.
-    """
+def _goes_on(patient: Patient, row: int, least: float) -> bool:
+    """Whether the leap, `least` times as far or more, leads where the steps before and after it do; a push does not."""
     near = patient.speed[row - 1 : row + 2]
-    if near[1] < 1.5 * (near[0] + near[2]) / 2:
+    if near[1] < least * (near[0] + near[2]) / 2:
         return False
     scale = np.sqrt(np.nanmean(patient.steps**2, axis=0)).clip(1e-9)
     before, leap, after = patient.steps[row - 1 : row + 2] / scale
@@ -107,15 +106,21 @@ def _goes_on(patient: Patient, row: int) -> bool:
     return min(alike(leap, before), alike(leap, after)) > ALIKE
 
 
-def _leaps(patient: Patient, stream: np.ndarray) -> np.ndarray:
+def _leaps(stream: np.ndarray) -> np.ndarray:
     """How many standard deviations the step into each row is longer than its neighbours', on a logarithmic scale."""
-    floor = 0.1 * float(np.nanmedian(stream)) + 1e-9  # what may be standing still says nothing
+    ratio = _ratios(stream)
+    middle, sigma = robust(ratio)
+    return (ratio - middle) / max(sigma, 1e-3)
+
+
+def _ratios(stream: np.ndarray) -> np.ndarray:
+    """Logarithm of each step over its neighbours' mean; NaN beside what may be standing still, which says nothing."""
+    floor = 0.1 * float(np.nanmedian(stream)) + 1e-9
     ratio = np.full(len(stream), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         around = np.minimum(stream[:-2], stream[2:])
         ratio[1:-1] = np.where(around > floor, np.log(stream[1:-1].clip(1e-9) / (stream[:-2] + stream[2:]) * 2), np.nan)
-    middle, sigma = robust(ratio)
-    return (ratio - middle) / max(sigma, 1e-3)
+    return ratio
 
 
 CHECKS = (
