@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.bench.moving_pictures import record
+from vla.bench.moving_pictures import FPS, record
 from vla.bench.table import Row, report
 from vla.data.cache import build_cache
 from vla.data.frames import Encoding
@@ -24,10 +25,8 @@ HORIZON, BATCH = 50, 64
 CODEC = "libsvtav1"
 """LeRobot's own choice."""
 LEAST_SECONDS = 3.0
-SHORT = 5
-"""Frames of an episode where memory is measured."""
-SMALL = 16
-"""Side of a picture there."""
+FEW, SHORT, SMALL = 100, 5, 16
+"""Where memory is measured: episodes at least, frames of each, side of a picture."""
 
 
 def bench_loader(
@@ -35,7 +34,7 @@ def bench_loader(
 ) -> dict[str, Any]:
     """One process throughout. Two cameras of size x size, recorded by LeRobot as video; chunks of 50 actions.
 
-    many: short episodes with which memory is compared to that of 100. Returns the benchmark document.
+    many: short episodes with which memory is compared to that of FEW. Returns the benchmark document.
     """
     with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
         root = Path(folder) / "dataset"
@@ -46,8 +45,10 @@ def bench_loader(
 
 
 def _speed(root: Path, frames: int, seed: int) -> list[Row]:
+    import lerobot.datasets  # noqa: F401  (imports are on nobody's clock)
+
     began = time.perf_counter()
-    read = _peer_reader(root)
+    read = _peer(root).__getitem__
     order = np.random.default_rng(seed).permutation(frames)
     for index in order:
         read(int(index))
@@ -67,13 +68,12 @@ def _speed(root: Path, frames: int, seed: int) -> list[Row]:
     return warm + first
 
 
-def _peer_reader(root: Path) -> Callable[[int], Any]:
+def _peer(root: Path) -> Any:
     from lerobot.datasets import LeRobotDataset
 
-    from vla.bench.moving_pictures import FPS
-
+    logging.getLogger("lerobot").setLevel(logging.ERROR)
     deltas = {"action": [step / FPS for step in range(HORIZON)]}
-    return LeRobotDataset("local/moving", root=root, delta_timestamps=deltas, return_uint8=True).__getitem__
+    return LeRobotDataset("local/moving", root=root, delta_timestamps=deltas, return_uint8=True)
 
 
 def _loader(root: Path, encoding: Encoding | None, seed: int) -> Loader:
@@ -92,21 +92,21 @@ def _rate(turn: Callable[[int], Any], samples: int) -> float:
 
 
 def _memory(folder: Path, many: int, seed: int) -> list[Row]:
-    """Private memory after an epoch of 100 episodes and of `many`, each in a process of its own."""
-    hundred = folder / "hundred"
-    record(hundred, 100, SHORT, SMALL, seed, codec="h264")
+    """Private memory after an epoch of FEW episodes and of `many`, each in a process of its own."""
+    few = folder / "few"
+    record(few, FEW, SHORT, SMALL, seed, codec="h264")
     rows = []
-    for copies in dict.fromkeys((1, max(1, many // 100))):
-        root = hundred if copies == 1 else folder / "many"
+    for copies in dict.fromkeys((1, max(1, many // FEW))):
+        root = few if copies == 1 else folder / "many"
         if copies > 1:
-            _repeat(hundred, root, copies)
+            _repeat(few, root, copies)
         build_cache(root)
         command = [sys.executable, "-m", "vla.bench.loader"]
         ours, theirs = (
             float(subprocess.run([*command, kind, str(root)], check=True, stdout=subprocess.PIPE).stdout)
             for kind in ("ours", "theirs")
         )
-        rows.append(Row(f"memory, {100 * copies} episodes", ours, "MB", PEER, theirs))
+        rows.append(Row(f"memory, {FEW * copies} episodes", ours, "MB", PEER, theirs))
     return rows
 
 
@@ -118,7 +118,9 @@ def _repeat(dataset: Path, out: Path, copies: int) -> None:
     from lerobot.datasets.aggregate import aggregate_datasets
 
     with contextlib.redirect_stderr(io.StringIO()):
-        aggregate_datasets(["local/moving"] * copies, "local/many", roots=[dataset] * copies, aggr_root=out)
+        aggregate_datasets(
+            ["local/moving"] * copies, "local/many", roots=[dataset] * copies, aggr_root=out, concatenate_videos=False
+        )
 
 
 def _epoch_memory(kind: str, root: Path) -> float:
@@ -128,9 +130,9 @@ def _epoch_memory(kind: str, root: Path) -> float:
         for step in range(round(loader.steps_per_epoch)):
             loader.batch(step)
     else:
-        read = _peer_reader(root)
-        for index in np.random.default_rng(0).permutation(100 * SHORT):
-            read(int(index))
+        dataset = _peer(root)
+        for index in np.random.default_rng(0).permutation(len(dataset))[: FEW * SHORT]:
+            dataset[int(index)]
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1000
 
