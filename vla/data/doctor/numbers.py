@@ -164,7 +164,8 @@ def _stuck(patient: Patient, key: str, values: np.ndarray, same: np.ndarray) -> 
     for entry in np.flatnonzero(~same):
         longest = {}
         for number, rows in patient.episodes():
-            equal = (np.diff(values[rows, entry]) == 0) & (patient.speed[rows][1:] > patient.rest)
+            own = values[rows, entry]
+            equal = (own[1:] == own[:-1]) & (patient.speed[rows][1:] > patient.rest)
             longest[number] = max(((b - a, a) for a, b in runs(equal)), default=(0, 0))
         usual = np.array([length for length, _ in longest.values()])
         # Usual is what three in four episodes keep to: where entries repeat by nature, longer runs are expected.
