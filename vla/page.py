@@ -1,5 +1,6 @@
 """The look of a report: one page, nothing loaded from elsewhere, light or dark as the reader's system is."""
 
+import base64
 from html import escape
 
 STYLE = """
@@ -69,3 +70,8 @@ def table(header: list[tuple[str, bool]], rows: list[list[str]], last_is_total: 
         total = ' class="total"' if last_is_total and index == len(rows) - 1 else ""
         lines.append(f"<tr{total}>{cells}</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """What a page can hold of a picture or film; kind: its media type, such as "image/jpeg"."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -8,9 +8,10 @@ import operator
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from vla.errors import UserError
 
@@ -80,6 +81,27 @@ class Part:
             self.tell_to_end()
             self._process.join(timeout)
             self.kill()
+
+
+class Running(ABC):
+    """Started and closed as a context; what fails to start is closed too."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Ending:

@@ -390,10 +390,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.data.xfrc_applied[:] = 0
         target = self._assignment.stages[self.stage].request.target
         slot = self.layout.slot(target)
-        if slot is None or not event.start < self._steps <= event.start + event.steps + 1:
+        if slot is None:
             return None
-        if self._steps == event.start + event.steps + 1:
-            event.end(self.model)
+        if not event.lasts(self._steps):
+            if event.lasts(self._steps - 1):
+                event.end(self.model)
             return None
         gripped = target in self.physics().gripped
         event.begin(self.model, gripped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
 from vla.errors import UserError
 from vla.robots.gym_sim import Environment, GymRobot, Pixel, check_installed, find_environment
 from vla.spec import RobotSpec
+
+if TYPE_CHECKING:  # loads torch, which playing experts has no use for
+    from vla.runtime.loop import Policy, Timing
+    from vla.runtime.telemetry import StepView
 
 LONGEST_DELAY = 1.0
 """Of S2 while a policy is corrected (s)."""
@@ -113,43 +117,24 @@ class CorrectedActor:
     def play(self, seed: int) -> list[Episode]:
         import torch
 
-        from vla.runtime.loop import ControlLoop, Timing
-        from vla.runtime.telemetry import StepView
+        from vla.runtime.loop import Timing
 
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
         robot = self._robots[seed % len(self._robots)]
         robot.reset(seed)
         expert = self._make_expert(robot.environment, rng)
-        episodes = [Episode(robot.instruction)]
 
         def correction() -> dict[str, Any]:
             action = expert.act()
-            target, goal = robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
-            return {
-                "action": action, "subtask": expert.subtask, "progress": float(expert.progress),
-                "target_pixel": target, "goal_pixel": goal,
-            }  # fmt: skip
+            return {"action": action, "subtask": expert.subtask, "progress": float(expert.progress)}
 
-        due = [correction()]
-
-        def record(view: StepView) -> None:
-            if view.instruction != episodes[-1].task:
-                episodes.append(Episode(view.instruction))
-            seen = view.observation
-            right = due.pop()
-            disturbed = bool(np.abs(view.action - right["action"]).max() > OTHERWISE)
-            episodes[-1].frames.append(
-                Frame(seen.images, seen.state, success=robot.success, disturbed=disturbed, **right)
-            )
+        def compared(view: StepView, right: dict[str, Any]) -> dict[str, Any]:
             expert.moved(view.action)
-            due.append(correction())
+            return right | {"disturbed": bool(np.abs(view.action - right["action"]).max() > OTHERWISE)}
 
         timing = Timing(s2_delay=float(rng.uniform(0, LONGEST_DELAY)))
-        with torch.inference_mode():
-            loop = ControlLoop(self._policy, robot, timing, on_step=record)
-            loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
-        return episodes
+        return _drive(self._policy, robot, timing, correction, compared)
 
     def close(self) -> None:
         for robot in self._robots:
@@ -174,41 +159,51 @@ class PolicyActor:
     def play(self, seed: int) -> list[Episode]:
         import torch
 
-        from vla.runtime.loop import ControlLoop
-        from vla.runtime.telemetry import StepView
-
         torch.manual_seed(seed)
-        robot = self._robot
-        robot.reset(seed)
-        episodes = [Episode(robot.instruction)]
-        marks = [self._marks()]
-
-        def record(view: StepView) -> None:
-            if view.instruction != episodes[-1].task:
-                episodes.append(Episode(view.instruction))
-            target, goal = marks[-1]
-            episodes[-1].frames.append(
-                Frame(
-                    images=view.observation.images,
-                    state=view.observation.state,
-                    action=view.action,
-                    target_pixel=target,
-                    goal_pixel=goal,
-                    success=robot.success,
-                )
-            )
-            marks.append(self._marks())
-
-        with torch.inference_mode():
-            loop = ControlLoop(self._policy, robot, on_step=record)
-            loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
-        return episodes
+        self._robot.reset(seed)
+        return _drive(self._policy, self._robot, None, dict, lambda view, _: {"action": view.action})
 
     def close(self) -> None:
         self._robot.close()
 
-    def _marks(self) -> tuple[Pixel, Pixel]:
-        return self._robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
+
+def _drive(
+    policy: Policy,
+    robot: GymRobot,
+    timing: Timing | None,
+    before: Callable[[], dict[str, Any]],
+    after: Callable[[StepView, dict[str, Any]], dict[str, Any]],
+) -> list[Episode]:
+    """Let the policy play the episode the robot was reset to, and record it: a new one where the instruction changes.
+
+    before: called in the state that a step begins in. after: makes of that, and of the step, a frame's other fields.
+    """
+    import torch
+
+    from vla.runtime.loop import ControlLoop
+
+    episodes = [Episode(robot.instruction)]
+
+    def mark() -> tuple[tuple[Pixel, Pixel], dict[str, Any]]:
+        said = before()
+        return robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL), said
+
+    marks = [mark()]
+
+    def record(view: StepView) -> None:
+        if view.instruction != episodes[-1].task:
+            episodes.append(Episode(view.instruction))
+        (target, goal), said = marks.pop()
+        seen, fields = view.observation, after(view, said)
+        episodes[-1].frames.append(
+            Frame(seen.images, seen.state, target_pixel=target, goal_pixel=goal, success=robot.success, **fields)
+        )
+        marks.append(mark())
+
+    with torch.inference_mode():
+        loop = ControlLoop(policy, robot, timing, on_step=record)
+        loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+    return episodes
 
 
 def expert_maker(entry: Environment) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.errors import UserError
+from vla.jpeg import encode_jpeg
 
 Encoding = Literal["raw", "jpeg"]
 QUALITY = 95
@@ -95,11 +96,8 @@ class JpegWriter:
         self.name, self.budget, self.written, self._end = name, budget, 0, 0
 
     def write(self, place: int, picture: NDArray[np.uint8]) -> None:
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        encoded = cv2.imencode(".jpg", bgr, settings)[1]
-        self._file.write(encoded.data)
+        encoded = encode_jpeg(picture, QUALITY, whole_colour=True)
+        self._file.write(encoded)
         self._spans[place] = self._end, self._end + len(encoded)
         self._end += len(encoded)
         self.written += 1

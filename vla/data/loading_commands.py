@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla import assets
 from vla.arguments import existing_folder
+from vla.data.commands import AddCommand, check_outputs
 
-MakeCommand = Callable[..., argparse.ArgumentParser]
 WriteJson = Callable[[Path, Any], None]
 COLUMNS = ("min", "q01", "q50", "q99", "max", "mean", "std")
 
 
-def add_loading_commands(kinds: Any, command: MakeCommand, write_json: WriteJson) -> None:
+def add_loading_commands(kinds: Any, command: AddCommand, write_json: WriteJson) -> None:
     cache = command(kinds, "cache", _cache, "decode a dataset once, for training at full speed")
     cache.add_argument("dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset")
     cache.add_argument("--budget", type=_gigabytes, metavar="GB", help="room for pictures (default half the free disk)")
@@ -59,8 +58,7 @@ def _cache(args: argparse.Namespace) -> None:
 
 
 def _stats(args: argparse.Namespace, write_json: WriteJson) -> None:
-    if args.json:
-        assets.check_file_writable(args.json, "--json")
+    check_outputs(json=args.json)
     from vla.data.lerobot_v3 import DatasetV3
     from vla.data.statistics import RANK_ERROR, of_dataset
 
@@ -113,8 +111,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _mixture(args: argparse.Namespace, write_json: WriteJson) -> None:
-    if args.json:
-        assets.check_file_writable(args.json, "--json")
+    check_outputs(json=args.json)
     from rich.console import Console
     from rich.table import Table
 

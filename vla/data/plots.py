@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vla.jpeg import encode_jpeg
+from vla.page import data_url
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 520, 150, 52, 22
 COLOURS = ("#1f8a7d", "#d07c1e", "#5b6ee1", "#b8433c", "#8a6fb0", "#6b8e23", "#c05a8e", "#4a90b8")
@@ -54,10 +56,8 @@ def picture(image: NDArray[np.uint8], alt: str, least: int = 160) -> str:
     """An RGB picture (H, W, 3) as an <img>; small ones are enlarged, pixel by pixel."""
     scale = max(1, -(-least // image.shape[0]))
     large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    data = base64.b64encode(
-        cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    ).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'
+    data = encode_jpeg(np.asarray(large, np.uint8), 88)
+    return f'<img alt="{escape(alt)}" src="{data_url(data, "image/jpeg")}">'
 
 
 def strip(name: str, images: Mapping[int, NDArray[np.uint8] | None]) -> str:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.jpeg import encode_jpeg
 from vla.spec import Camera, RobotSpec
 
 Driver = Literal["person", "policy", "nobody"]
@@ -26,7 +27,7 @@ DRIVERS: tuple[Driver, ...] = ("nobody", "person", "policy")
 
 RAW_PIXELS = 256 * 256
 """Pictures of up to so many pixels are not compressed: 8 MB/s for two of them at 20 Hz."""
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+JPEG_QUALITY = 95
 ABOUT = "take.json"
 _LENGTH = struct.Struct("<I")
 
@@ -176,7 +177,7 @@ def _is_raw(camera: Camera) -> bool:
 def _pack(camera: Camera, image: NDArray[np.uint8]) -> bytes:
     if _is_raw(camera):
         return np.ascontiguousarray(image).tobytes()
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), JPEG)[1].tobytes()
+    return encode_jpeg(image, JPEG_QUALITY, whole_colour=True)
 
 
 def _unpack(camera: Camera, file: IO[Any]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vla import assets
 from vla.errors import UserError
+from vla.evaluation.player import load_policy
 from vla.robots.dds import DdsRobot
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import build_loop
@@ -44,10 +45,8 @@ def dds_rollout(
     """
     import torch
 
-    from vla.tandem import TandemPolicy
-
     robot_spec = RobotSpec.load(assets.find("robot", spec))
-    driver = loaded or TandemPolicy.from_pretrained(assets.find("policy", policy))
+    driver = loaded or load_policy(policy)
     driver.spec.check_robot(robot_spec)
     torch.manual_seed(seed)
     with DdsRobot(robot_spec, domain, patience) as robot:

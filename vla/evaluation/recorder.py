@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vla.evaluation.overlay import Caption, Picture, compose, contact_sheet
 from vla.evaluation.video import write_video
+from vla.jpeg import encode_jpeg
 from vla.robots.base import SimulatedRobot
 from vla.runtime.telemetry import StepView
 
@@ -57,9 +57,7 @@ class Recorder:
         moments = [(*self._pictures(self._moments[i]), self._moments[i].view.now) for i in chosen]
         words = next((moment.view.words for moment in self._moments if moment.view.words), None)
         picture = contact_sheet(moments, words)
-        ok, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-        assert ok
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(encode_jpeg(picture, 82))
 
     def _frames(self) -> Iterator[Picture]:
         for moment in self._moments:

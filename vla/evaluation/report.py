@@ -1,6 +1,5 @@
 """The report of an evaluation as one HTML file that needs nothing else."""
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,7 +10,7 @@ from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.setup import media_path
-from vla.page import page, table
+from vla.page import data_url, page, table
 from vla.s2.places import plain_words
 
 SPLIT_NAMES = {
@@ -189,4 +188,4 @@ def _mark(success: bool) -> str:
 
 
 def _embed(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return data_url(path.read_bytes(), kind)

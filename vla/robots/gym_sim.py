@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,18 @@ class Environment:
 
 RANDOMIZED_OR_NOT: tuple[Mapping[str, Any], ...] = ({"randomize": False}, {"randomize": True})
 
+_METAWORLD = Environment(
+    id=METAWORLD_ID,
+    module="vla.evaluation.suites.metaworld",
+    robot="metaworld",
+    families=METAWORLD_MT50,
+    splits=("all", "train", "phrasing"),
+    practice={"split": "train"},
+    twin_size=768,
+    groups=METAWORLD_GROUPS,
+    package="metaworld",
+)
+
 ENVIRONMENTS: Mapping[str, Environment] = {
     "tabletop": Environment(
         id="gym_tabletop/Tabletop-v0",
@@ -77,28 +89,8 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         looks=RANDOMIZED_OR_NOT,
         twin_size=768,
     ),
-    "metaworld": Environment(
-        id=METAWORLD_ID,
-        module="vla.evaluation.suites.metaworld",
-        robot="metaworld",
-        families=METAWORLD_MT50,
-        splits=("all", "train", "phrasing"),
-        practice={"split": "train"},
-        twin_size=768,
-        groups=METAWORLD_GROUPS,
-        package="metaworld",
-    ),
-    "metaworld-mt10": Environment(
-        id=METAWORLD_ID,
-        module="vla.evaluation.suites.metaworld",
-        robot="metaworld",
-        families=METAWORLD_MT10,
-        splits=("all", "train", "phrasing"),
-        kwargs={"suite": "mt10"},
-        practice={"split": "train"},
-        twin_size=768,
-        package="metaworld",
-    ),
+    "metaworld": _METAWORLD,
+    "metaworld-mt10": replace(_METAWORLD, families=METAWORLD_MT10, groups={}, kwargs={"suite": "mt10"}),
     "aloha": Environment(
         id=ALOHA_ID,
         module="vla.evaluation.suites.aloha",

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.errors import UserError
-from vla.processes import SPAWN, Maker, Part
+from vla.processes import SPAWN, Maker, Part, Running
 from vla.runtime.chunk_port import CHUNK_BYTES, ChunkPort
 from vla.runtime.command_loop import Settings, run
 from vla.runtime.command_state import CommandState, Wishes
@@ -21,7 +21,7 @@ from vla.spec import RobotSpec
 _WISH_BYTES, _STATE_BYTES = 1 << 12, 1 << 16
 
 
-class CommandProcess:
+class CommandProcess(Running):
     """Streams chunks to a robot at 200 Hz, through the safety gate; used as a context manager.
 
     robot: called in the process with the spec, gives the `Servos`.
@@ -98,17 +98,6 @@ class CommandProcess:
     def close(self, timeout: float = 30.0) -> None:
         """Bring the robot to rest and end the process; may be called twice. After `timeout` (s) it is killed."""
         self._part.close(timeout)
-
-    def __enter__(self) -> CommandProcess:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _wish(self, **changes: Any) -> None:
         self._wished = replace(self._wished, **changes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from vla.errors import UserError
-from vla.processes import SPAWN, Maker, Part
+from vla.processes import SPAWN, Maker, Part, Running
 from vla.robots.senses import SenseMemory
 from vla.runtime import fast_loop, slow_loop
 from vla.runtime.command_loop import Settings
@@ -62,7 +62,7 @@ class Watch:
     events: tuple[str, ...]
 
 
-class Supervisor:
+class Supervisor(Running):
     """Runs a policy on a robot, which it starts and closes too; used as a context manager.
 
     policy: called without arguments in each of the two processes, gives the `Policy`.
@@ -122,17 +122,6 @@ class Supervisor:
         for part in parts:
             part.close()
         self._robot.close()
-
-    def __enter__(self) -> Supervisor:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _wait_for_models(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -8,7 +8,6 @@ it falls silent, the clutch opens (`vla.teleop.devices.Clutch`).
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
 import http
 import importlib.resources
@@ -34,6 +33,8 @@ from websockets.exceptions import ConnectionClosed
 from vla.data.live import LiveRecorder
 from vla.data.spool import Take
 from vla.errors import UserError
+from vla.jpeg import encode_jpeg
+from vla.page import data_url
 from vla.serve.codec import MessageError
 from vla.teleop.devices import Reading
 from vla.teleop.messages import MAX_BYTES, Gone, Hand, Lead, Seen, Wish, read_message
@@ -264,7 +265,10 @@ class Cockpit:
             return known[1]
         scale, jpeg = QUALITIES[quality]
         scale = 1.0 if min(picture.image.shape[:2]) <= SMALL else scale
-        data = _jpeg(picture.image, jpeg, scale)
+        image = picture.image
+        if scale != 1.0:
+            image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        data = encode_jpeg(image, jpeg)
         self._encoded[camera, quality] = picture.number, data
         return data
 
@@ -272,15 +276,8 @@ class Cockpit:
         if take.started not in self._thumbnails:
             size = (96, 96 * image.shape[0] // image.shape[1])
             small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-            self._thumbnails[take.started] = "data:image/jpeg;base64," + base64.b64encode(_jpeg(small, 80)).decode()
+            self._thumbnails[take.started] = data_url(encode_jpeg(small, 80), "image/jpeg")
         return self._thumbnails[take.started]
-
-
-def _jpeg(image: NDArray[np.uint8], quality: int, scale: float = 1.0) -> bytes:
-    if scale != 1.0:
-        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    how = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), how)[1].tobytes()
 
 
 def _respond(status: http.HTTPStatus, text: str = "", kind: str = "text/plain") -> Response:

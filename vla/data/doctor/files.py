@@ -9,7 +9,8 @@ import numpy as np
 from vla.actions.rotations import TO_MATRIX
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.patient import Patient
-from vla.data.doctor.recording import ACTION, IMAGES, STATE
+from vla.data.doctor.recording import ACTION, STATE
+from vla.data.lerobot_v3 import IMAGES
 from vla.spec import Field, RobotSpec, field_slices
 
 TIME_TOLERANCE = 1e-4

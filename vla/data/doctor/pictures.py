@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vla.data.doctor.recording import IMAGES, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import IMAGES
 
 GRID = 4
 HUES = {"red": 0, "yellow": 30, "blue": 120, "cyan": 90}

@@ -10,7 +10,7 @@ from pathlib import Path
 from vla.data.doctor.examine import Diagnosis
 from vla.data.doctor.finding import Finding
 from vla.data.doctor.pictures import frames_at
-from vla.data.doctor.recording import IMAGES
+from vla.data.lerobot_v3 import IMAGES
 from vla.data.plots import lines, strip
 from vla.page import page, table
 
