@@ -98,7 +98,7 @@ def test_exit_codes(
     def fail(_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("vla.cli._spec_check", fail)
+    monkeypatch.setattr("vla.cli.spec._check", fail)
     found, _, err = run(capsys, "spec", "check", "tabletop")
     assert found == code
     assert ("Traceback" in err) == (code == 1)

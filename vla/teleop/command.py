@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import getpass
 import sys
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.arguments import one_of, seconds, whole
 from vla.errors import UserError
-
-DEVICES = ("web",)
 
 
 @dataclass(frozen=True)
@@ -32,32 +28,6 @@ class TeleopOptions:
     heartbeat: float = 0.2
     preroll: float = 0.5
     reserve_gb: float = 1.0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--robot", default="tabletop", type=_robot, metavar="R", help="default %(default)s")
-    parser.add_argument(
-        "--device",
-        default="web",
-        type=one_of("device", DEVICES),
-        metavar="D",
-        help="web (default): a page in a browser",
-    )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
-    parser.add_argument("--policy", metavar="P", help="drives when it is told to; a person takes over at any time")
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="default: a free one")
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
-    parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
-    parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
-    parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
-    parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
-
-
-def _robot(text: str) -> str:
-    from vla.robots.gym_sim import ENVIRONMENTS
-
-    return one_of("robot", ENVIRONMENTS)(text)
 
 
 def teleop(options: TeleopOptions) -> None:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import existing_folder
-from vla.data.commands import AddCommand, check_outputs
+from vla.cli.arguments import existing_folder
+from vla.cli.common import add_command, check_outputs, write_json
 
-WriteJson = Callable[[Path, Any], None]
 COLUMNS = ("min", "q01", "q50", "q99", "max", "mean", "std")
 
 
-def add_loading_commands(kinds: Any, command: AddCommand, write_json: WriteJson) -> None:
-    cache = command(kinds, "cache", _cache, "decode a dataset once, for training at full speed")
+def add(kinds: Any) -> None:
+    cache = add_command(kinds, "cache", _cache, "decode a dataset once, for training at full speed")
     cache.add_argument("dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset")
     cache.add_argument("--budget", type=_gigabytes, metavar="GB", help="room for pictures (default half the free disk)")
     cache.add_argument(
         "--encoding", choices=("raw", "jpeg"), help="how pictures are kept (default: raw within the budget, else jpeg)"
     )
-    stats = command(
-        kinds, "stats", lambda args: _stats(args, write_json), "statistics of states and actions, each and together"
-    )
+    stats = add_command(kinds, "stats", _stats, "statistics of states and actions, each and together")
     stats.add_argument("datasets", nargs="+", type=existing_folder, metavar="DIR", help="LeRobot v3 datasets")
-    mixture = command(
-        kinds, "mixture", lambda args: _mixture(args, write_json), "what share of the draws each dataset gets"
-    )
+    mixture = add_command(kinds, "mixture", _mixture, "what share of the draws each dataset gets")
     mixture.add_argument("mixture", metavar="NAME", help="a shipped mixture or a YAML file")
     mixture.add_argument("--root", required=True, type=existing_folder, metavar="DIR", help="where the datasets are")
     mixture.add_argument("--only", nargs="+", metavar="NAME", help="these of its datasets (default all)")
@@ -57,7 +51,7 @@ def _cache(args: argparse.Namespace) -> None:
     )
 
 
-def _stats(args: argparse.Namespace, write_json: WriteJson) -> None:
+def _stats(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     from vla.data.lerobot_v3 import DatasetV3
     from vla.data.statistics import RANK_ERROR, of_dataset
@@ -110,7 +104,7 @@ def _without_nan(value: Any) -> Any:
     return None if value != value else value
 
 
-def _mixture(args: argparse.Namespace, write_json: WriteJson) -> None:
+def _mixture(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,150 @@
+"""`vla bench`: what can be measured, and who measures it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
+from vla.cli.common import add_command, add_workers, check_outputs, write_json
+
+DOCTOR_EPISODES = 24
+
+Document = dict[str, Any]
+
+
+def add(commands: Any) -> None:
+    listed = "; ".join(f"{name}: {about}" for name, (about, _) in BENCHES.items())
+    parser = add_command(commands, "bench", _bench, "measure", epilog=listed)
+    parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
+    parser.add_argument("--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="latency, suites: these (default all)")
+    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (latency: 200), or a task (suites: 20)")
+    parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
+    parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
+    doctor = parser.add_argument_group("doctor")
+    doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
+    doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
+    doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
+    loader = parser.add_argument_group("loader")
+    loader.add_argument("--size", type=whole(64), default=256, metavar="PX", help="side of its pictures (default 256)")
+    loader.add_argument("--frames", type=whole(100), default=1000, metavar="N", help="to load, default %(default)s")
+    loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
+    latency = parser.add_argument_group("latency")
+    latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
+    latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
+    add_workers(parser)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    check_outputs(json=args.json, table=args.table)
+    args.env = args.env or ("metaworld" if args.what == "suites" else "tabletop-suite")
+    document = BENCHES[args.what][1](args)
+    if args.json:
+        write_json(args.json, document)
+
+
+def _sim(_: argparse.Namespace) -> Document:
+    from vla.bench.sim import bench_sim
+
+    return bench_sim()
+
+
+def _latency(args: argparse.Namespace) -> Document:
+    from vla.bench.latency import Study, bench_latency, default_tasks
+
+    tasks = default_tasks(args.env, args.tasks)
+    study = Study(args.policy, args.peer, args.env, tasks, args.episodes or 200, args.seed)
+    return bench_latency(study, args.out, args.workers)
+
+
+def _serve(args: argparse.Namespace) -> Document:
+    from vla.bench.serve import bench_serve
+
+    return bench_serve(args.policy)
+
+
+def _runtime(args: argparse.Namespace) -> Document:
+    from vla.bench.runtime import bench_runtime
+
+    return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, Path("outputs/runtime"))
+
+
+def _dds(args: argparse.Namespace) -> Document:
+    from vla.bench.dds import bench_dds
+
+    return bench_dds(args.seconds or 60.0)
+
+
+def _loader(args: argparse.Namespace) -> Document:
+    from vla.bench.loader import bench_loader
+
+    return bench_loader(args.size, args.frames // 100, many=args.many, seed=args.seed)
+
+
+def _actions(args: argparse.Namespace) -> Document:
+    from vla.bench.actions import bench_actions
+
+    return bench_actions(args.env, args.seed)
+
+
+def _suites(args: argparse.Namespace) -> Document:
+    if args.experts:
+        from vla.bench.suites import ExpertCheck, bench_experts, expert_tasks
+
+        check = ExpertCheck(args.env, expert_tasks(args.env, args.tasks), args.episodes or 20, args.seed)
+        return bench_experts(check, args.workers)
+    from vla.evaluation.suites.listing import list_suites
+
+    return list_suites()
+
+
+def _doctor(args: argparse.Namespace) -> Document:
+    from vla.bench.doctor import bench_doctor, table
+
+    document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, args.workers)
+    print(table(document))
+    if args.table:
+        args.table.write_text(table(document), encoding="utf-8")
+    return document
+
+
+def _words(args: argparse.Namespace) -> Document:
+    from vla.bench.words import bench_words
+
+    return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
+
+
+BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
+    "sim": ("environment steps per second on one core, with both cameras", _sim),
+    "latency": (
+        "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
+        _latency,
+    ),
+    "serve": ("what serving over a websocket costs beside the model's own time (see --policy)", _serve),
+    "runtime": (
+        "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
+        _runtime,
+    ),
+    "dds": (
+        "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
+        _dds,
+    ),
+    "loader": ("training samples per second and memory, beside LeRobot's dataset (see --size)", _loader),
+    "actions": ("FAST action tokens: how many, and how fast, on the experts' movements", _actions),
+    "suites": (
+        "which public benchmarks can be run here; with --experts, whether their experts do as well as at home",
+        _suites,
+    ),
+    "doctor": ("how many planted faults `vla data doctor` finds, by size, in data of several origins", _doctor),
+    "words": (
+        "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
+        _words,
+    ),
+}

@@ -1,0 +1,90 @@
+"""What several commands share: how one is added, their common arguments, and what they write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.cli.arguments import environment, seconds, whole
+
+Run = Callable[[argparse.Namespace], int | None]
+POLICY = "a shipped name, a folder or a hub id"
+
+
+def add_command(commands: Any, name: str, run: Run, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=_sentence(about), epilog=epilog, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_group(commands: Any, name: str, about: str, title: str = "commands", metavar: str = "COMMAND") -> Any:
+    """A command of commands; returns what these are added to."""
+    parser = commands.add_parser(name, help=about, description=_sentence(about))
+    return parser.add_subparsers(title=title, metavar=metavar, required=True)
+
+
+def _sentence(about: str) -> str:
+    return f"{about[0].upper()}{about[1:]}."
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, metavar="P", help=POLICY)
+
+
+def add_who_and_where(parser: argparse.ArgumentParser) -> None:
+    add_policy(parser)
+    parser.add_argument("--env", type=environment, default="tabletop", metavar="NAME", help="default tabletop")
+    add_seed(parser)
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
+
+
+def add_delays(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--s2-delay", type=seconds, default=0.0, metavar="S", help="seconds per thought (default 0)")
+    parser.add_argument("--s2-period", type=seconds, metavar="S", help="seconds between thoughts (default: the delay)")
+    parser.add_argument("--s1-delay", type=whole(0), default=0, metavar="STEPS", help="steps per chunk (default 0)")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
+
+
+def add_dds_options(parser: Any) -> None:
+    """Where to find the others."""
+    parser.add_argument("--domain", type=_domain, metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")
+    parser.add_argument("--loopback", action="store_true", help="speak DDS on this machine only")
+
+
+def use_dds_options(args: argparse.Namespace) -> None:
+    if args.loopback:
+        from vla.robots.dds_bus import use_loopback
+
+        use_loopback()
+
+
+def _domain(text: str) -> int:
+    number = whole(0)(text)
+    if number > 232:
+        raise argparse.ArgumentTypeError(f"must be at most 232, got {text}")
+    return number
+
+
+def check_outputs(**files: Path | None) -> None:
+    """UserError for an output that cannot be written, before any work."""
+    for name, file in files.items():
+        if file:
+            assets.check_file_writable(file, f"--{name}")
+
+
+def write_json(file: Path, document: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)

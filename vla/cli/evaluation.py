@@ -1,0 +1,166 @@
+"""`vla eval`, `vla rollout`, `vla describe` and `vla demo`: commands that run a policy and look at it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.cli.arguments import existing_file, seconds, variant, whole
+from vla.cli.common import (
+    POLICY,
+    add_command,
+    add_dds_options,
+    add_delays,
+    add_policy,
+    add_who_and_where,
+    add_workers,
+    check_outputs,
+    use_dds_options,
+    write_json,
+)
+from vla.errors import UserError
+
+VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
+
+
+def add(commands: Any) -> None:
+    _add_eval(commands)
+    _add_rollout(commands)
+    describe = add_command(commands, "describe", _describe, "ask S2 about a picture")
+    add_policy(describe)
+    describe.add_argument("--image", required=True, type=existing_file, metavar="FILE", help="a picture from the front")
+    describe.add_argument("question", help='such as "what is left of the red cube?"')
+    demo = add_command(commands, "demo", _demo, "ten episodes of the shipped policy, with video and report")
+    demo.add_argument("--policy", default="tabletop", metavar="P", help=POLICY)
+    demo.add_argument("--out", type=Path, default=Path("outputs/demo"), metavar="DIR", help="default outputs/demo")
+
+
+def _add_eval(commands: Any) -> None:
+    parser = add_command(commands, "eval", _eval, "success rate over many episodes, with its interval and latencies")
+    add_who_and_where(parser)
+    parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
+    parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
+    parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
+    parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
+    parser.add_argument("--variant", type=variant, default="two-speed", metavar="V", help=VARIANT_HELP)
+    parser.add_argument(
+        "--no-thoughts",
+        action="store_const",
+        dest="variant",
+        const="no-thoughts",
+        help="S1 alone: latents stay 'none yet'; the same as --variant no-thoughts",
+    )
+    add_delays(parser)
+    add_workers(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and its plots there")
+    parser.add_argument("--compare", type=existing_file, metavar="FILE", help="JSON of another policy's same episodes")
+
+
+def _eval(args: argparse.Namespace) -> None:
+    check_outputs(json=args.json)
+    if args.report:
+        assets.check_folder_writable(args.report, "--report")
+    assets.find("policy", args.policy)
+    from vla.evaluation.evaluate import EvalOptions, evaluate
+    from vla.robots.gym_sim import find_environment
+    from vla.runtime.loop import Timing
+
+    find_environment(args.env, args.task, args.split)
+    options = EvalOptions(
+        task=args.task,
+        split=args.split,
+        swap=args.swap,
+        variant=args.variant,
+        timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+        report=args.report,
+        compare=args.compare,
+    )
+    document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
+    if args.json:
+        write_json(args.json, document)
+
+
+def _add_rollout(commands: Any) -> None:
+    parser = add_command(commands, "rollout", _rollout, "one episode, with S2's words and a video")
+    add_who_and_where(parser)
+    parser.add_argument("--instruction", metavar="TEXT", help="what to do (default: the scene's own instruction)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="write an mp4 of both cameras and S2's words")
+    add_delays(parser)
+    real = parser.add_argument_group("in wall-clock time", "S2, S1 and a 200 Hz command stream, each in its process.")
+    real.add_argument("--real-time", action="store_true", help="on a simulated robot that does not wait for anybody")
+    real.add_argument(
+        "--out", type=Path, default=Path("outputs/realtime"), metavar="DIR", help="telemetry, default %(default)s"
+    )
+    robot = parser.add_argument_group("a robot instead of an environment")
+    robot.add_argument("--robot", choices=["dds"], help="dds: a ROS 2 robot, without ROS")
+    robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
+    add_dds_options(robot)
+    parser.add_argument(
+        "--seconds", type=seconds, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
+    )
+
+
+def _rollout(args: argparse.Namespace) -> None:
+    if args.real_time:
+        return _rollout_in_real_time(args)
+    if args.robot:
+        return _rollout_dds(args)
+    check_outputs(video=args.video)
+    assets.find("policy", args.policy)
+    from vla.evaluation.rollout_command import rollout
+    from vla.runtime.loop import Timing
+
+    rollout(
+        policy=args.policy,
+        env=args.env,
+        instruction=args.instruction,
+        seed=args.seed,
+        video=args.video,
+        timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+    )
+
+
+def _rollout_in_real_time(args: argparse.Namespace) -> None:
+    if args.video or args.s1_delay or args.s2_delay:
+        raise UserError("rollout: --video, --s1-delay and --s2-delay are for simulated time, not for --real-time")
+    from vla.evaluation.realtime import RealTimeRun
+    from vla.evaluation.realtime_rollout import realtime_rollout
+    from vla.robots.sim_wires import World
+    from vla.runtime.supervisor import RunSettings
+
+    how = RunSettings() if args.s2_period is None else RunSettings(s2_period=args.s2_period)
+    world = World(args.env, args.seed, instruction=args.instruction)
+    realtime_rollout(RealTimeRun(args.policy, world, args.seconds or 12.0, args.out, how=how))
+
+
+def _rollout_dds(args: argparse.Namespace) -> None:
+    if not args.spec:
+        raise UserError("rollout: --robot dds needs --spec, which says the robot's topics")
+    if args.video:
+        raise UserError("rollout: --video films environments, not robots")
+    assets.find("robot", args.spec)
+    assets.find("policy", args.policy)
+    use_dds_options(args)
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.runtime.loop import Timing
+
+    timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
+    dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+
+
+def _describe(args: argparse.Namespace) -> None:
+    assets.find("policy", args.policy)
+    from vla.evaluation.describe import describe
+
+    print(describe(args.policy, args.image, args.question))
+
+
+def _demo(args: argparse.Namespace) -> None:
+    assets.check_folder_writable(args.out)
+    assets.find("policy", args.policy)
+    from vla.evaluation.demo import demo
+
+    demo(policy=args.policy, out=args.out)

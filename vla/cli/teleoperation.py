@@ -1,0 +1,39 @@
+"""`vla teleop`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vla.cli.arguments import environment, one_of, seconds, whole
+from vla.cli.common import add_command
+
+DEVICES = ("web",)
+
+
+def add(commands: Any) -> None:
+    parser = add_command(commands, "teleop", _teleop, "drive a robot from a browser, and record it")
+    parser.add_argument("--robot", default="tabletop", type=environment, metavar="R", help="default %(default)s")
+    parser.add_argument(
+        "--device",
+        default="web",
+        type=one_of("device", DEVICES),
+        metavar="D",
+        help="web (default): a page in a browser",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
+    parser.add_argument("--policy", metavar="P", help="drives when it is told to; a person takes over at any time")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="default: a free one")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
+    parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
+    parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
+    parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
+    parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
+
+
+def _teleop(args: argparse.Namespace) -> None:
+    from vla.teleop.command import TeleopOptions, teleop
+
+    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name != "run"}))

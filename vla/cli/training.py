@@ -1,0 +1,42 @@
+"""`vla train` and `vla quantize`: commands that make policies."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.cli.arguments import device, existing_folder
+from vla.cli.common import add_command, add_policy
+
+
+def add(commands: Any) -> None:
+    parser = add_command(commands, "train", _train, "train a policy; goes on where a run in --out stopped")
+    parser.add_argument(
+        "--dataset", required=True, nargs="+", type=existing_folder, metavar="DIR", help="one or more, mixed"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run: checkpoints, log, plots")
+    parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
+    parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
+    quantize = add_command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
+    add_policy(quantize)
+    quantize.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+
+
+def _train(args: argparse.Namespace) -> None:
+    recipe = assets.find("recipe", args.recipe) if args.recipe else None
+    policy = str(assets.find("policy", args.policy)) if args.policy else None
+    assets.check_folder_writable(args.out)
+    from vla.training.run import train
+
+    train(datasets=args.dataset, out=args.out, recipe=recipe, device=args.device, policy=policy)
+
+
+def _quantize(args: argparse.Namespace) -> None:
+    folder = assets.find("policy", args.policy)
+    assets.check_folder_writable(args.out)
+    from vla.training.quantize import quantize
+
+    print(quantize(folder, args.out))
