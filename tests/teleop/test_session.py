@@ -14,7 +14,7 @@ from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
 from vla.teleop.control import SessionSettings
 from vla.teleop.devices import Reading
-from vla.teleop.pilot import Pilot
+from vla.teleop.pilot import ThreadedPilot
 from vla.teleop.session import Session
 
 PATIENCE_S = 300
@@ -221,7 +221,7 @@ def test_a_policy_for_another_robot_is_refused(tmp_path):
 
     robot = make_robot("tabletop", render=False)
     with pytest.raises(UserError, match="another robot"):
-        Pilot(PushingPolicy(replace(robot.spec, rate_hz=50)), robot.spec)
+        ThreadedPilot(PushingPolicy(replace(robot.spec, rate_hz=50)), robot.spec)
     robot.close()
 
 

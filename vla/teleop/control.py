@@ -21,7 +21,7 @@ from vla.teleop.devices import HEARTBEAT_S, Clutch, Device
 from vla.teleop.guarded import GuardedRobot
 from vla.teleop.mapping import Mapper, Scaling
 from vla.teleop.moment import Moment, Note
-from vla.teleop.pilot import Pilot, PilotStatus
+from vla.teleop.pilot import PilotStatus, ThreadedPilot
 
 HAND_OVER_S = 0.3
 """So long a policy takes to come from rest to what it wants, when it is handed the robot."""
@@ -50,7 +50,7 @@ class LiveLoop:
         self._gate = self._guarded.gate
         self._mapper = Mapper(self._gate, robot.spec.rate_hz, settings.scaling)
         self._clutch = Clutch(settings.heartbeat_s)
-        self._pilot = Pilot(policy, robot.spec) if policy is not None else None
+        self._pilot = ThreadedPilot(policy, robot.spec) if policy is not None else None
         self._seed = self._taken = settings.seed
         self._notes: deque[Note] = deque(maxlen=_NOTES)
         self._noted = self._step_count = self._late = 0

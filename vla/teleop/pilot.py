@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.robots.base import Observation
-from vla.runtime.loop import Policy, rest_action
 from vla.runtime.mailbox import Mailbox
-from vla.runtime.stitcher import Action, Chunk, Stitcher
+from vla.runtime.pilot import Pilot, Policy, rest_action
+from vla.runtime.s2_worker import Looks
+from vla.runtime.stitcher import Action, Chunk
+from vla.runtime.telemetry import Trace
 from vla.spec import RobotSpec
 
 THINK_EVERY_S = 0.1
@@ -21,6 +23,7 @@ THINK_EVERY_S = 0.1
 WORDS_EVERY_S = 1.0
 LONGEST_AGE_S = 2.0
 """Older thoughts are not acted on: policies are trained up to this age."""
+_NAP_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class _Look:
     turn: int
 
 
-class Pilot:
-    """`engage` hands the robot to the policy, `next` gives its action for a control step, `release` takes it back.
+class ThreadedPilot:
+    """The decisions are `vla.runtime.pilot`'s, as on simulated time.
+
+    `engage` hands the robot to the policy, `next` gives its action for a control step, `release` takes it back.
 
     Those, and `status`, are for the control loop's thread. Raises UserError, with the differing entries, if the policy
     was trained for another robot.
@@ -60,7 +65,7 @@ class Pilot:
         self._period = 1 / spec.rate_hz
         self._mailbox = Mailbox()
         self._changed = threading.Condition()
-        self._stitcher: Stitcher | None = None
+        self._pilot: Pilot | None = None
         self._instruction, self._instruction_id = "", 0
         self._look: _Look | None = None
         self._asked: tuple[_Look, np.ndarray] | None = None
@@ -89,7 +94,7 @@ class Pilot:
         """The policy begins anew from here: nothing planned before is carried out."""
         with self._changed:
             rest = rest_action(self._spec, observation.state)
-            self._stitcher = Stitcher(self._spec.hold_action, rest)
+            self._pilot = Pilot(self._policy, self._spec, rest, Trace(), LONGEST_AGE_S, LONGEST_AGE_S)
             self._failed = ""
             self._on = True
             self._drop()
@@ -102,20 +107,21 @@ class Pilot:
     def next(self, observation: Observation, stamp: float, step: int) -> Action | None:
         """The action for control step `step`, of what was seen at `stamp` (`time.monotonic`); None: hold."""
         with self._changed:
-            if not self._on or self._failed or self._stitcher is None:
+            pilot = self._pilot
+            if not self._on or self._failed or pilot is None:
                 return None
             self._look = _Look(observation, stamp, step, self._turn)
             thought = self._mailbox.newest(self._instruction_id)
-            if thought is None or stamp - thought.stamp > LONGEST_AGE_S:
-                self._stitcher.drop()
+            if pilot.waits(None if thought is None else thought.age(stamp)):
+                pilot.stitcher.drop()
                 self._changed.notify_all()
                 return None
             if step >= self._replan_at and self._asked is None:
                 delay = math.ceil(self._s1_s / self._period)
-                self._asked = self._look, self._stitcher.prefix(step, delay)
-                self._replan_at = step + max(int(self._policy.config.replan_steps), delay)
+                self._asked = self._look, pilot.stitcher.prefix(step, delay)
+                self._replan_at = step + max(pilot.replan_steps, delay)
             self._changed.notify_all()
-            return self._stitcher.next(step)
+            return pilot.stitcher.next(step)
 
     def status(self) -> PilotStatus:
         thought = self._mailbox.newest(self._instruction_id)
@@ -133,8 +139,8 @@ class Pilot:
         self._turn += 1
         self._look = self._asked = None
         self._replan_at = 0
-        if self._stitcher is not None:
-            self._stitcher.drop()
+        if self._pilot is not None:
+            self._pilot.stitcher.drop()
 
     def _guard(self, work: Callable[[], None]) -> None:
         with self._inference_mode():
@@ -147,7 +153,7 @@ class Pilot:
                         self._look = self._asked = None
 
     def _think(self) -> None:
-        spoke, spoken_of = -math.inf, -1
+        looks, speaks = Looks(THINK_EVERY_S), Looks(WORDS_EVERY_S)
         while not self._ended:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or self._look is not None)
@@ -156,31 +162,32 @@ class Pilot:
             if look is None:
                 continue
             begin = time.monotonic()
+            looks.note(begin, number)
             thought = self._policy.think(look.observation.images, text, look.stamp, number)
             self._s2_s = time.monotonic() - begin
             self._mailbox.put(thought)
-            if number != spoken_of or time.monotonic() - spoke > WORDS_EVERY_S:
+            if speaks.due(begin, number):
+                speaks.note(begin, number)
                 said = self._policy.think(look.observation.images, text, look.stamp, number, words=True).text
-                spoke, spoken_of = time.monotonic(), number
                 if number == self._instruction_id:
                     self._words = said or ""
-            time.sleep(max(0.0, begin + THINK_EVERY_S - time.monotonic()))
+            while not (self._ended or looks.due(time.monotonic(), self._instruction_id)):
+                time.sleep(_NAP_S)
 
     def _act(self) -> None:
         while not self._ended:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or self._asked is not None)
-                asked, number = self._asked, self._instruction_id
-            if asked is None:
+                asked, number, pilot = self._asked, self._instruction_id, self._pilot
+            if asked is None or pilot is None:
                 continue
             look, prefix = asked
             begin = time.monotonic()
-            thought = self._mailbox.newest(number)
-            chunk = self._policy.act(look.observation.images, look.observation.state, thought, look.stamp, prefix)
+            actions = pilot.act(look.observation, self._mailbox.newest(number), look.stamp, prefix)
             self._s1_s = time.monotonic() - begin
             with self._changed:
                 if self._asked is asked:
                     self._asked = None
-                    if look.turn == self._turn and self._stitcher is not None:
+                    if look.turn == self._turn:
                         # As late as it came: rows for steps that have passed are skipped.
-                        self._stitcher.commit(Chunk(look.step, look.step + len(prefix), chunk))
+                        pilot.stitcher.commit(Chunk(look.step, look.step + len(prefix), actions))
