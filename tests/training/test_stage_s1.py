@@ -91,6 +91,13 @@ def test_whole_episodes_are_held_out(examples: Examples) -> None:
     assert len(examples.trained) + len(examples.held_out) == len(examples)
 
 
+def test_weights_say_how_often_a_dataset_is_drawn_from(cache: FrameCache) -> None:
+    twice = Examples([cache, cache], fit_normalizer([cache]), weights=[1, 3])
+    frames = twice.draw(np.random.default_rng(0), 4000)
+    assert (frames >= len(cache)).mean() == pytest.approx(0.75, abs=0.03)
+    assert set(frames) <= set(twice.trained)
+
+
 def test_too_few_episodes_are_refused(tmp_path: Path) -> None:
     few = write_episodes(tmp_path / "few", episodes=3)
     with pytest.raises(UserError, match="at least 20 episodes"):

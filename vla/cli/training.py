@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from vla.cli.common import add_command, add_policy
 def add(commands: Any) -> None:
     parser = add_command(commands, "train", _train, "train a policy; goes on where a run in --out stopped")
     parser.add_argument(
-        "--dataset", required=True, nargs="+", type=existing_folder, metavar="DIR", help="one or more, mixed"
+        "--dataset",
+        required=True,
+        nargs="+",
+        type=_weighted_folder,
+        metavar="DIR[:WEIGHT]",
+        help="one or more, mixed; the frames of one with weight 3 are drawn three times as often",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run: checkpoints, log, plots")
     parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
@@ -31,7 +37,21 @@ def _train(args: argparse.Namespace) -> None:
     assets.check_folder_writable(args.out)
     from vla.training.run import train
 
-    train(datasets=args.dataset, out=args.out, recipe=recipe, device=args.device, policy=policy)
+    folders, weights = zip(*args.dataset, strict=True)
+    train(datasets=folders, out=args.out, recipe=recipe, device=args.device, policy=policy, weights=weights)
+
+
+def _weighted_folder(text: str) -> tuple[Path, float]:
+    name, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_dir():
+        return existing_folder(text), 1.0
+    try:
+        value = float(weight)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: a weight is a number above 0")
+    return existing_folder(name), value
 
 
 def _quantize(args: argparse.Namespace) -> None:

@@ -25,10 +25,13 @@ TOKENIZED = 20_000
 class Examples:
     """The frames of several caches under one running number; states and actions normalised and held in memory.
 
+    weights: of each cache; its frames are drawn so many times as often as they would be by their number alone.
     Raises UserError if the caches are of different robots or too small to hold an episode out.
     """
 
-    def __init__(self, caches: Sequence[FrameCache], normalizer: Normalizer) -> None:
+    def __init__(
+        self, caches: Sequence[FrameCache], normalizer: Normalizer, weights: Sequence[float] | None = None
+    ) -> None:
         self.caches = list(caches)
         self.spec = one_spec(caches)
         self.fps = caches[0].fps
@@ -49,9 +52,18 @@ class Examples:
         self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
         if not len(self.held_out):
             raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")
+        self._cumulative: Float[np.ndarray, " n"] | None = None
+        if weights and len(set(weights)) > 1:
+            self._cumulative = np.cumsum(np.repeat(weights, np.diff(self.first))[self.trained])
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, " count"]:
+        """Frames to train on, by their weight."""
+        if self._cumulative is None:
+            return rng.choice(self.trained, count)
+        return self.trained[np.searchsorted(self._cumulative, rng.random(count) * self._cumulative[-1], side="right")]
 
     def images(self, frames: Int[np.ndarray, " n"], camera: str) -> UInt8[Tensor, "n H W 3"]:
         which = np.searchsorted(self.first, frames, side="right") - 1

@@ -42,30 +42,37 @@ VERSION = 1
 
 
 def train(
-    datasets: Sequence[Path], out: Path, recipe: Path | str | None, device: str = "auto", policy: str | None = None
+    datasets: Sequence[Path],
+    out: Path,
+    recipe: Path | str | None,
+    device: str = "auto",
+    policy: str | None = None,
+    weights: Sequence[float] | None = None,
 ) -> None:
     """Train a policy into `out`, going on where an earlier call stopped.
 
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
-    tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from.
+    tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from. weights: of
+    each dataset of episodes, as `Examples` has them, default 1.
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
     place = _device(device)
-    data = _find(datasets)
+    data = _find(datasets, weights or [1.0] * len(datasets))
     start = TandemPolicy.from_pretrained(policy) if policy else None
     _check(plan, data, start)
     slow = start.s2 if start else _open_vlm(plan.slow, place)
-    _claim(out, plan, datasets)
+    _claim(out, plan, datasets, weights)
     _Run(plan, data, out, place, start, slow).train()
 
 
 @dataclass(frozen=True)
 class Data:
-    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches)."""
+    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches) with the weight of each."""
 
     stills: tuple[Path, ...]
     episodes: tuple[Path, ...]
+    weights: tuple[float, ...]
 
 
 class _Run:
@@ -85,7 +92,8 @@ class _Run:
             self.spec = one_spec(self.caches)
             if start:
                 start.spec.check_robot(self.spec)
-            self.examples = Examples(self.caches, start.normalizer if start else fit_normalizer(self.caches))
+            normalizer = start.normalizer if start else fit_normalizer(self.caches)
+            self.examples = Examples(self.caches, normalizer, data.weights)
         self.console = Console(stderr=True)
 
     def train(self) -> None:
@@ -152,18 +160,21 @@ class _Run:
         return TandemPolicy(self.spec, self.slow, self.fast, self.examples.normalizer, config).to(self.device)
 
 
-def _find(datasets: Sequence[Path]) -> Data:
+def _find(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
     """What the folders hold; UserError names one that holds nothing to train on."""
-    stills, episodes = [], []
-    for folder in datasets:
+    stills: list[Path] = []
+    episodes: list[tuple[Path, float]] = []
+    for folder, weight in zip(datasets, weights, strict=True):
         is_dataset = (folder / "meta" / "info.json").is_file()
         if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
-            episodes.append(folder)
+            episodes.append((folder, weight))
         elif (folder / "words.jsonl").is_file():
+            if weight != 1:
+                raise UserError(f"dataset {folder}: still scenes are not weighted; give it without :{weight:g}")
             stills.append(folder)
         else:
             raise UserError(f"dataset {folder}: neither LeRobot episodes nor still scenes; make some with vla collect")
-    return Data(tuple(stills), tuple(episodes))
+    return Data(tuple(stills), tuple(folder for folder, _ in episodes), tuple(weight for _, weight in episodes))
 
 
 def _open_cache(folder: Path) -> FrameCache:
@@ -212,17 +223,19 @@ def _device(name: str) -> str:
     return name
 
 
-def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path]) -> None:
+def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path], weights: Sequence[float] | None) -> None:
     """Make `out` this run's folder; UserError if it is something else's."""
     path = out / RUN_FILE
-    folders = [str(folder.resolve()) for folder in datasets]
+    folders: list[str] | dict[str, float] = [str(folder.resolve()) for folder in datasets]
+    if weights and any(weight != 1 for weight in weights):
+        folders = dict(zip(folders, weights, strict=True))
     try:
         if path.is_file():
             known = json.loads(path.read_text())
             # Parsed, so that a key the program has learned since counts as its default.
             same = {
                 "recipe": parse(Recipe, known.get("recipe"), str(path)) == recipe,
-                "list of datasets": known.get("datasets") == folders,
+                "list of datasets or weights": known.get("datasets") == folders,
             }
             differing = next((what for what, agrees in same.items() if not agrees), None)
             if differing:

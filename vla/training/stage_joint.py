@@ -58,7 +58,7 @@ class JointStage:
     def batch(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, step, 1))
         config = self.config.s1
-        frames = rng.choice(self.examples.trained, config.batch)
+        frames = self.examples.draw(rng, config.batch)
         sources, ages = self.examples.look_back(frames, draw_ages(rng, len(frames), config.delays), stride=1)
         seen, prompts = self.observations(sources)
         batch = {

@@ -67,7 +67,7 @@ class FastStage:
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        frames = rng.choice(self.examples.trained, self.config.batch)
+        frames = self.examples.draw(rng, self.config.batch)
         ages = draw_ages(rng, len(frames), self.config.delays)
         sources, ages = self.examples.look_back(frames, ages, self.thoughts.stride)
         batch = fast_batch(self.examples, self.model, frames, ages, self.config, rng)
