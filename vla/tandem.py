@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.errors import UserError
+from vla.s1.engine import Engine
 from vla.s1.system import FastConfig, FastSystem
 from vla.s2.system import SlowSystem
 from vla.s2.thought import Thought
@@ -30,6 +32,8 @@ NORMALIZATION_FILE = "normalization.json"
 ACTION_TOKENS_FILE = "action_tokens.json"
 """Only beside an S1 whose head is `fast`."""
 FAST_FILE = "s1.safetensors"
+ENGINE_FILE = "s1.onnx"
+"""S1 once more, for CPUs, if `vla export` made it: of the same weights, and used instead of them."""
 SLOW_FOLDER = "s2"
 
 Images = Mapping[str, UInt8[np.ndarray, "H W 3"]]
@@ -58,9 +62,16 @@ class TandemPolicy:
     """
 
     def __init__(
-        self, spec: RobotSpec, s2: SlowSystem, s1: FastSystem, normalizer: Normalizer, config: TandemConfig
+        self,
+        spec: RobotSpec,
+        s2: SlowSystem,
+        s1: FastSystem,
+        normalizer: Normalizer,
+        config: TandemConfig,
+        engine: Engine | None = None,
     ) -> None:
         self.spec, self.s2, self.s1, self.normalizer, self.config = spec, s2, s1, normalizer, config
+        self.engine = engine
         for camera in (*s2.config.cameras, *s1.config.cameras):
             spec.camera(camera)
         sizes = {
@@ -81,6 +92,8 @@ class TandemPolicy:
 
     def to(self, device: str | torch.device) -> TandemPolicy:
         self.s1.to(device)
+        if torch.device(device).type != "cpu":
+            self.engine = None
         self.s2.to(device)
         return self
 
@@ -121,14 +134,15 @@ class TandemPolicy:
         age = float("nan") if thought is None else max(0.0, thought.age(now))
 
         device = self.device
-        chunk = self.s1.act(
-            {camera: self._image(images, camera) for camera in self.config.fast.cameras},
+        seen = {camera: self._image(images, camera) for camera in self.config.fast.cameras}
+        rest = (
             torch.from_numpy(self.normalizer.state.normalize(state))[None].to(device),
             latents[None].to(device),
             torch.tensor([age], device=device),
             torch.from_numpy(given).to(device),
             torch.tensor([len(committed)], device=device),
         )
+        chunk = self.engine.act(self.s1.pixels(seen), *rest) if self.engine else self.s1.act(seen, *rest)
         actions = self.normalizer.action.denormalize(chunk[0].float().cpu().numpy())
         if self.spec.action.gripper:
             gripper = self.spec.action_slices["gripper"]
@@ -196,13 +210,21 @@ class TandemPolicy:
             tokens = parse(FastTokens, _read_json(folder / ACTION_TOKENS_FILE, what), where)
         s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape, tokens)
         _load_weights(s1, folder / FAST_FILE, what)
-        return cls(spec, s2.eval(), s1.eval(), normalizer, config).to(device)
+        engine = None
+        if (folder / ENGINE_FILE).is_file() and torch.device(device).type == "cpu":
+            engine = Engine(folder / ENGINE_FILE, weights_digest(folder))
+        return cls(spec, s2.eval(), s1.eval(), normalizer, config, engine).to(device)
+
+
+def weights_digest(folder: Path) -> str:
+    """Which weights S1 has in a checkpoint."""
+    return hashlib.sha256((folder / FAST_FILE).read_bytes()).hexdigest()
 
 
 def _keep_others(old: Path, new: Path) -> None:
-    """Copy what lies beside a checkpoint, such as its model card."""
+    """Copy what lies beside a checkpoint, such as its model card; not what was made of the old weights."""
     for item in old.iterdir():
-        if item.is_file() and not (new / item.name).exists():
+        if item.is_file() and item.name != ENGINE_FILE and not (new / item.name).exists():
             shutil.copy2(item, new / item.name)
 
 

@@ -94,7 +94,7 @@ class ThoughtEncoder(nn.Module):
 
     def forward(self, latents: Float[Tensor, "B K D"], age: Float[Tensor, " B"]) -> Float[Tensor, "B K+1 W"]:
         none = age.isnan().view(-1, 1, 1)
-        aged = self.age(age.nan_to_num(0.0).clamp(0, self.max_age)).unsqueeze(1)
+        aged = self.age(torch.where(age.isnan(), 0.0, age).clamp(0.0, self.max_age)).unsqueeze(1)
         # What stands in the place of a thought that is not there must not matter, not even as NaN.
         latents = self.norm(torch.where(none, 0.0, latents))
         tokens = self.project(latents) + self.slot

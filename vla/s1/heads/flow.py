@@ -18,10 +18,17 @@ STEPS = 5
 
 
 class FlowHead(ActionHead):
-    """Predicts the velocity from noise to actions at every time."""
+    """Predicts the velocity from noise to actions at every time.
+
+    start: where `act` begins. It is fixed, not drawn: the same observation gives the same chunk.
+    """
+
+    start: Tensor
 
     def __init__(self, action_size: int, horizon: int, width: int) -> None:
         super().__init__(action_size, horizon, width)
+        noise = torch.randn(horizon, action_size, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("start", noise, persistent=False)
         self.time = nn.Sequential(Sinusoids(32, 0.05, 4.0), nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
 
     def loss(
@@ -43,10 +50,7 @@ class FlowHead(ActionHead):
         self, decode: Decode, actions: Float[Tensor, "B H A"], prefix: Bool[Tensor, "B H"]
     ) -> Float[Tensor, "B H A"]:
         given = prefix.unsqueeze(-1)
-        # The start is fixed, not drawn: the same observation gives the same chunk.
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(actions.shape[1:], generator=generator).to(actions)
-        chunk = torch.where(given, actions, noise)
+        chunk = torch.where(given, actions, self.start.to(actions.dtype))
         for step in range(STEPS):
             time = torch.where(prefix, 1.0, step / STEPS)
             velocity = self._velocity(decode, chunk, time, prefix)
@@ -54,5 +58,5 @@ class FlowHead(ActionHead):
         return chunk
 
     def _velocity(self, decode: Decode, chunk: Tensor, time: Tensor, prefix: Tensor) -> Float[Tensor, "B H A"]:
-        tokens = self.read(chunk) + self.time(time) + prefix.unsqueeze(-1) * self.given
+        tokens = self.read(chunk) + self.time(time) + torch.where(prefix.unsqueeze(-1), self.given, 0.0)
         return self._read_out(decode(tokens))
