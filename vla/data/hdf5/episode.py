@@ -59,7 +59,7 @@ class Hdf5Episode:
                 value = self._dataset(key)[()]
             if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "SO":
                 value = value.item()
-            return value if isinstance(value, np.ndarray) else _bytes(value)
+            return list(value) if isinstance(value, np.ndarray) else _bytes(value)
         value = self.attribute(key)
         if value is None and not self.instruction:
             raise self.error(f"no dataset or attribute says {key}; say what is done with --instruction TEXT")
@@ -69,7 +69,9 @@ class Hdf5Episode:
     def truth(self, key: str) -> bool:
         value = self.attribute(key)
         if value is None:
-            value = self._dataset(key)[()]
+            dataset = self._dataset(key)
+            with self._reading(key):
+                value = dataset[()]
         return bool(np.all(value))
 
     def attribute(self, key: str) -> Any:
