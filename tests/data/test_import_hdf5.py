@@ -254,9 +254,11 @@ def test_damage_further_on_is_named_by_file_and_path(libero, damage, message):
         imported(libero, "libero")
 
 
-def test_a_mask_that_is_not_there_is_told_with_those_that_are(libero, tmp_path, capfd):
+def test_a_mask_that_is_not_there_is_told_with_those_that_are(libero, aloha, tmp_path, capfd):
     code, _, err = run(capfd, libero, "--card", "libero", "--out", tmp_path / "imported", "--split", "valid")
     assert code == 2 and err.endswith("stove_demo.hdf5 has no mask 'valid'; it has train\n")
+    code, _, err = run(capfd, aloha, "--card", "aloha_sim", "--out", tmp_path / "imported", "--split", "valid")
+    assert code == 2 and err.endswith("episode_0.hdf5 is one episode and has no mask 'valid'\n")
 
 
 def test_a_folder_without_files_names_those_inside_it_that_have_some(aloha, tmp_path, capfd):

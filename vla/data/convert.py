@@ -141,17 +141,15 @@ def convert(card: Card, spec: RobotSpec, raw: RawEpisode) -> Converted:
     values = {key: raw.values(key) for field in card.fields for key in field.keys}
     pictures = {camera.name: raw.pictures(camera.key) for camera in card.cameras}
     texts = {key: raw.text(key) for key in card.instruction}
-    counted: dict[str, Any] = {**values, **pictures, **{k: text for k, text in texts.items() if not _is_one(text)}}
-    lengths = {key: len(value) for key, value in counted.items()}
+    counted: dict[str, Any] = {**values, **pictures, **texts}
+    lengths = {key: len(value) for key, value in counted.items() if not isinstance(value, bytes)}
     if len(set(lengths.values())) > 1:
         raise raw.error("steps of differing number: " + ", ".join(f"{key} {n}" for key, n in lengths.items()))
-    late = card.action.shift
     try:
-        state_columns = [field.apply(values) for field in card.state]
-        action_columns = [field.apply(values)[late:] for field in card.action.fields]
+        columns = [field.apply(values) for field in card.state]
+        columns += [field.apply(values)[card.action.shift :] for field in card.action.fields]
     except ValueError as error:
         raise raw.error(f"card {card.name}: {error}") from None
-    columns = state_columns + action_columns
     first, stop = card.filters.skip_first, min(map(len, columns))
     if stop <= first:
         return Converted()
@@ -186,10 +184,6 @@ def check_field(card: Card, field: CardField, zeros: Mapping[str, NDArray[Any]])
         field.apply(zeros)
     except ValueError as error:
         raise UserError(f"card {card.name}: {error}") from None
-
-
-def _is_one(text: bytes | Sequence[Text]) -> bool:
-    return isinstance(text, bytes)
 
 
 def _at(text: bytes | Sequence[Text], step: int) -> Text:
