@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from vla import assets
-from vla.data.card import Card, CardField
+from vla.data.card import Card, CardCamera, CardField
 from vla.errors import UserError
 
 NAMES = assets.names("card")
@@ -26,7 +26,7 @@ def test_every_shipped_card_is_whole(name):
 def test_the_cards_whose_features_were_looked_up():
     verified = {name for name in NAMES if Card.load(name).verified}
     bucket = {"fractal20220817_data", "droid", "language_table", "bc_z", "berkeley_autolab_ur5", "jaco_play"}
-    assert verified == bucket | {"bridge_dataset", "bridge_orig"}
+    assert verified == bucket | {"bridge_dataset", "bridge_orig", "libero", "aloha_sim"}
 
 
 def test_the_folder_of_cards_is_no_package():
@@ -68,6 +68,8 @@ def test_a_card_becomes_a_robot_spec(bridge):
         (lambda card: card["cameras"][1].update(name="front"), "cameras names front more than once"),
         (lambda card: card.update(rate_hz=3.75), "rate_hz must be a whole number"),
         (lambda card: card["source"].pop("licence"), "source.licence is missing"),
+        (lambda card: card["cameras"][0].update(flip="left"), r"cameras\[0\].flip must be one of 'vertical'"),
+        (lambda card: card["action"].update(shift=-1), "action.shift is -1; it must not be negative"),
     ],
 )
 def test_mistakes_are_named_by_their_path(bridge, change, message):
@@ -97,3 +99,18 @@ def test_keys_are_laid_side_by_side_and_truth_values_are_numbers():
 def test_a_size_the_operations_do_not_give_is_refused():
     with pytest.raises(ValueError, match="comes out with 2 entries, the card says 3"):
         CardField("x", 3, "m", ("x",)).apply({"x": np.zeros((4, 2))})
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({}, [[1, 2], [3, 4]]),
+        ({"flip": "vertical"}, [[3, 4], [1, 2]]),
+        ({"flip": "rotate_180"}, [[4, 3], [2, 1]]),
+    ],
+)
+def test_a_camera_puts_stored_pictures_upright(stored, expected):
+    picture = np.array([[1, 2], [3, 4]], np.uint8)[..., None] * np.array([1, 10, 20], np.uint8)
+    upright = CardCamera("front", "picture", **stored).upright(picture)
+    assert upright[..., 0].tolist() == expected
+    assert np.array_equal(CardCamera("front", "picture", colour="bgr", **stored).upright(picture), upright[..., ::-1])

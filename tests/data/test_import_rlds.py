@@ -1,23 +1,21 @@
 """`vla data import rlds`: a TFDS directory becomes a LeRobot dataset, whole or not at all."""
 
-import os
 import re
 import resource
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from killed_import import kill_import
 from tfds_writer import TEXT, encode, example, image, nested, sequence, tensor, write_directory
 
 from vla.cli import main
 from vla.data.card import Card
-from vla.data.rlds.convert import convert, robot_spec
+from vla.data.convert import convert
 from vla.data.rlds.directory import TfdsDirectory
+from vla.data.rlds.importer import RldsSource
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -149,24 +147,10 @@ def test_a_directory_comes_back_from_lerobot_as_it_was_written(toy, card, tmp_pa
 
 def test_killed_and_started_again_it_completes(toy, card, tmp_path, capfd):
     out, file = tmp_path / "imported", card()
-    (tmp_path / "run.py").write_text(f"""
-from pathlib import Path
-import vla.data.rlds.importer as importer
-if __name__ == "__main__":
-    importer.BLOCK = 1
-    importer.import_rlds(Path({str(toy)!r}), {str(file)!r}, Path({str(out)!r}))
-""")
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    process = subprocess.Popen([sys.executable, tmp_path / "run.py"], env=environment)
-    partial = tmp_path / "imported.partial"
-    deadline = time.monotonic() + 500
-    while not list(partial.glob("part-*-0000001")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not out.exists() and partial.exists()
+    kill_import("from vla.data.rlds.importer import import_rlds as run", [toy, file, out], tmp_path)
+    assert not out.exists() and (tmp_path / "imported.partial").exists()
     code, printed, _ = run(capfd, toy, "--card", file, "--out", out)
-    assert (code, printed) == (0, f"4 episodes, 18 steps in {out}\n") and not partial.exists()
+    assert (code, printed) == (0, f"4 episodes, 18 steps in {out}\n") and not (tmp_path / "imported.partial").exists()
     state = np.concatenate([episode["steps/observation/state"] for episode in EPISODES])
     assert column(dataset(out), "observation.state").tobytes() == state.tobytes()
 
@@ -253,19 +237,19 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_behind(toy, card, tm
 
 def converted(tmp_path, card, *episodes):
     root = write_directory(tmp_path / "some", FEATURES, {"train": [[example(episode) for episode in episodes]]})
-    directory, card = TfdsDirectory.open(root), Card.load(card)
-    spec = robot_spec(card, directory)
-    return [convert(card, spec, raw) for raw in directory.read(0, directory.episodes)]
+    source, card = RldsSource(TfdsDirectory.open(root)), Card.load(card)
+    spec = source.robot_spec(card)
+    return [convert(card, spec, raw) for raw in source.read(0, source.episodes)]
 
 
 def test_an_instruction_that_changes_makes_another_episode(tmp_path, card):
     (one,) = converted(tmp_path, card(), steps_of(0, 4, ["push", "push", "lift", "lift"]))
-    assert [(episode.task, len(episode.frames)) for episode in one.episodes] == [("push", 2), ("lift", 2)]
+    assert [(passage.task, len(passage)) for passage in one.passages] == [("push", 2), ("lift", 2)]
 
 
 def test_an_instruction_that_is_empty_gives_way_to_the_next_key_even_one_of_numbers(tmp_path, card):
     (one,) = converted(tmp_path, card(), steps_of(0, 2, ["", " "]))
-    assert [episode.task for episode in one.episodes] == ["spelled"]
+    assert [passage.task for passage in one.passages] == ["spelled"]
 
 
 def test_filters_leave_steps_and_episodes_out(tmp_path, card):
@@ -276,8 +260,8 @@ def test_filters_leave_steps_and_episodes_out(tmp_path, card):
     kept, failed, wordless = converted(
         tmp_path, file, steps_of(0, 3), steps_of(1, 3, success=False), steps_of(2, 3, ["", "", ""])
     )
-    assert len(kept.episodes[0].frames) == 2 and not failed.episodes and not wordless.episodes
-    assert np.array_equal(kept.episodes[0].frames[0].state, steps_of(0, 3)["steps/observation/state"][1])
+    assert len(kept.passages[0]) == 2 and not failed.passages and not wordless.passages
+    assert np.array_equal(kept.passages[0].state[0], steps_of(0, 3)["steps/observation/state"][1])
 
 
 def test_deltas_of_reached_states_shorten_the_episode_by_its_last_step(tmp_path, card):
@@ -285,7 +269,7 @@ def test_deltas_of_reached_states_shorten_the_episode_by_its_last_step(tmp_path,
     move["do"] = [{"select": [0, 1, 2]}, "relabel_from_reached_state"]
     (one,) = converted(tmp_path, card(action={"mode": "ee_delta", "fields": [move]}), steps_of(0, 4))
     state = steps_of(0, 4)["steps/observation/state"]
-    assert np.allclose([frame.action for frame in one.episodes[0].frames], np.diff(state[:, :3], axis=0))
+    assert np.allclose(one.passages[0].action, np.diff(state[:, :3], axis=0))
 
 
 def test_values_beyond_the_range_of_the_card_are_told(tmp_path, card):
@@ -298,7 +282,7 @@ def test_values_beyond_the_range_of_the_card_are_told(tmp_path, card):
     ("change", "message"),
     [
         ({"steps/action/close": np.zeros(2, np.float32)}, "steps of differing number: .*action/close 2"),
-        ({"steps/action/move": np.full((3, 3), np.nan, np.float32)}, "state or action is not a finite number"),
+        ({"steps/action/move": np.full((3, 3), np.nan, np.float32)}, "ee_translation is not a finite number at step 0"),
         ({"steps/observation/png": ["no picture"] * 3}, "step 0, camera front: a picture that cannot be decoded"),
         ({"steps/observation/png": [encode(np.zeros((4, 4, 3), np.uint8), "png")] * 3}, "a picture of 4x4, .* 64x48"),
         ({"steps/language_instruction": [b"\xff"] * 3}, "the instruction is not UTF-8"),
@@ -306,7 +290,8 @@ def test_values_beyond_the_range_of_the_card_are_told(tmp_path, card):
 )
 def test_values_that_make_no_sense_are_named_by_shard_and_byte(tmp_path, card, change, message):
     with pytest.raises(UserError, match=rf"toy-train.tfrecord-00000-of-00001, byte 0: .*{message}"):
-        converted(tmp_path, card(), steps_of(0, 3) | change)
+        for one in converted(tmp_path, card(), steps_of(0, 3) | change):
+            list(one.passages[0].frames())
 
 
 def test_an_unverified_card_is_warned_about_in_one_line(toy, card, tmp_path, capfd):

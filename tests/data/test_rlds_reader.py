@@ -21,10 +21,10 @@ from tfds_writer import (
     write_directory,
 )
 
+from vla.data.convert import decode_image
 from vla.data.rlds.crc32c import crc32c, masked_crc32c
 from vla.data.rlds.directory import TfdsDirectory
 from vla.data.rlds.example import parse_example
-from vla.data.rlds.features import decode_image
 from vla.data.rlds.tfrecord import read_records
 from vla.errors import UserError
 

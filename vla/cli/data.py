@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla import assets
 from vla.cli import loading
-from vla.cli.arguments import environment, existing_folder, whole
+from vla.cli.arguments import environment, existing, existing_folder, whole
 from vla.cli.common import add_command, add_group, add_seed, add_workers, check_outputs, write_json
 from vla.errors import UserError
 
@@ -70,6 +70,13 @@ def _add_imports(formats: Any) -> None:
     rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
     rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
     add_workers(rlds)
+    hdf5 = add_command(formats, "hdf5", _import_hdf5, "HDF5 files as robomimic, LIBERO, ACT and ALOHA write them")
+    hdf5.add_argument("path", type=existing, metavar="FILE_OR_DIR", help="a file, or a folder of .hdf5 files")
+    hdf5.add_argument("--card", required=True, metavar="NAME", help="what its datasets mean: a shipped name or a file")
+    hdf5.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
+    hdf5.add_argument("--split", metavar="NAME", help="one mask of robomimic's, such as train (default: all)")
+    hdf5.add_argument("--instruction", default="", metavar="TEXT", help="what is done, where the files do not say")
+    add_workers(hdf5)
     bag = add_command(formats, "rosbag2", _import_rosbag2, "a ROS 2 bag, MCAP or sqlite3, without ROS")
     bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, or one .mcap or .db3 file")
     bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
@@ -81,6 +88,12 @@ def _import_rlds(args: argparse.Namespace) -> None:
     from vla.data.rlds.importer import import_rlds
 
     import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
+
+
+def _import_hdf5(args: argparse.Namespace) -> None:
+    from vla.data.hdf5.importer import import_hdf5
+
+    import_hdf5(args.path, args.card, args.out, args.split, args.instruction, args.workers)
 
 
 def _import_rosbag2(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 A card (`datasets/NAME.yaml`) says which picture is which camera, which numbers make up state and action, in which
 units, frames and representations once its operations are done, where the instruction is, and where all this is known
-from. Keys are paths inside a step, such as `observation/state`.
+from. Keys are paths inside a step (RLDS) or an episode (HDF5), such as `observation/state`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
 from vla import assets
 from vla.data.operations import Operation, parse_operation
@@ -37,12 +38,24 @@ class Source:
 
 @dataclass(frozen=True)
 class CardCamera:
-    """The picture under `key` as camera `name`; size: (height, width) as published, for where features.json is open."""
+    """The picture under `key` as camera `name`; size: (height, width) as published, for where features.json is open.
+
+    flip: what puts a stored picture upright: `vertical`, if its bottom row comes first, as OpenGL reads pictures out;
+    `rotate_180`. colour: the order of its channels once decoded; what is imported is RGB.
+    """
 
     name: str
     key: str
     mount: Literal["fixed", "wrist"] = "fixed"
     size: tuple[int, int] | None = None
+    flip: Literal["vertical", "rotate_180"] | None = None
+    colour: Literal["rgb", "bgr"] = "rgb"
+
+    def upright(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) as stored, to upright RGB."""
+        if self.flip:
+            image = image[::-1] if self.flip == "vertical" else image[::-1, ::-1]
+        return np.ascontiguousarray(image if self.colour == "rgb" else image[..., ::-1])
 
 
 @dataclass(frozen=True)
@@ -96,13 +109,19 @@ class CardField:
 
 @dataclass(frozen=True)
 class CardAction:
-    """What one command means, as in a robot spec."""
+    """What one command means, as in a robot spec.
+
+    shift: how many steps later than what was seen before it a command is stored; the last steps have none and go.
+    """
 
     mode: Literal["ee_delta", "ee_pose", "joint_position", "joint_velocity"]
     fields: tuple[CardField, ...]
     gripper: Gripper | None = None
+    shift: int = 0
 
     def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"shift is {self.shift}; it must not be negative")
         _ = self.spec
 
     @property
@@ -124,7 +143,8 @@ class Filters:
 class Card:
     """One dataset. verified: its features were looked up where `source.features` says; else it is a good guess.
 
-    robot: the name its spec gets. instruction: keys of text; the first that is not empty counts.
+    robot: the name its spec gets. instruction: keys of text; the first that is not empty counts. In HDF5 a key may also
+    lead into an attribute of the episode or of a group above it: `problem_info/language_instruction`.
     """
 
     name: str

@@ -144,18 +144,3 @@ def _split(items: Any, lengths: NDArray[np.int64]) -> list[Any]:
     if (ends[-1] if len(ends) else 0) != len(items):
         raise ValueError(f"rows of {ends[-1] if len(ends) else 0} values in all, but there are {len(items)}")
     return [items[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-
-def decode_image(encoded: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of a JPEG or PNG, as it is stored (not turned by EXIF). Raises ValueError if it is neither.
-
-    A JPEG by the accurate DCT; TensorFlow takes the fast one unless told otherwise, and is a few levels off.
-    """
-    import cv2
-
-    buffer = np.frombuffer(encoded, np.uint8)
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(buffer, flags) if len(buffer) else None
-    if image is None:
-        raise ValueError("a picture that cannot be decoded")
-    return np.asarray(image, np.uint8)

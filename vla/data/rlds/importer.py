@@ -1,163 +1,120 @@
-"""`vla data import rlds`: the episodes of a TFDS directory, as a card describes them, into a LeRobot v3 dataset."""
+"""`vla data import rlds`: a TFDS directory as a source of episodes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vla import assets
-from vla.data.card import Card
-from vla.data.join import KEPT, join_parts, kept_in
-from vla.data.rlds.convert import convert, robot_spec
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.data.card import Card, CardField
+from vla.data.convert import EncodedPictures, RawEpisode, Text, check_field
+from vla.data.importing import import_source
+from vla.data.rlds.directory import RawEpisode as Record
 from vla.data.rlds.directory import TfdsDirectory
-from vla.data.staging import Span, Staging, check_output
-from vla.data.statistics import correct_stats
-from vla.data.workers import Report, progress_bar, run_spans
+from vla.data.rlds.features import Leaf
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
-if TYPE_CHECKING:
-    from vla.data.recorder import EpisodeRecorder
-
-COMMAND = "import"
-BLOCK = 100
-"""Episodes per part at most, which is what an interruption can cost."""
-RECORD = Path("meta/import.json")
-CARD = Path("meta/card.yaml")
-"""A copy of the card, with source and licence, travels with the data."""
-
 
 def import_rlds(root: Path, card_name: str, out: Path, split: str | None = None, workers: int = 1) -> None:
-    """Import into `out`, going on where an interrupted run stopped.
-
-    Raises UserError for a directory or card that is not as it should be, before any work; for damaged data, naming
-    shard and byte; and for an output that cannot be written. Then `out` does not exist.
-    """
-    card = Card.load(card_name)
-    root, out = root.resolve(), out.resolve()
-    assets.check_folder_writable(out)
-    assets.check_folder_writable(out.parent)
-    directory = TfdsDirectory.open(root, split)
-    spec = robot_spec(card, directory)
-    if not card.verified:
-        print(f"vla: card {card.name} is not verified: check the imported data before use", file=sys.stderr)
-    wanted = _settings(directory, card_name)
-    if check_output(out, RECORD, wanted, COMMAND):
-        print(f"{directory.episodes} episodes in {out} (they were there)")
-        return
-    staging = Staging(out, wanted, COMMAND)
-    job = Job(root, split, card_name, spec, staging)
-    with staging.opened():
-        notes = _import_parts(job, directory.episodes, workers)
-        parts = [part for part in staging.parts().values() if kept_in(part)]
-        if not parts:
-            raise UserError(f"import: no episode of {root} passes the filters of card {card.name}")
-        joined = staging.unfinished(Span(0, 0))
-        with progress_bar("joining", 1), _writing(staging.folder):
-            join_parts(parts, joined)
-            correct_stats(joined)
-            shutil.copy(assets.find("card", card_name), joined / CARD)
-            (joined / RECORD).write_text(json.dumps(wanted, indent=2))
-            total = json.loads((joined / "meta" / "info.json").read_text())
-            staging.finish(joined)
-    for name in sorted(notes):
-        print(
-            f"vla: card {card.name}: values of the {name} leave the card's range; check its convention", file=sys.stderr
-        )
-    print(f"{total['total_episodes']} episodes, {total['total_frames']} steps in {out}")
+    """Import one split, or all; see `import_source`. Raises UserError for a directory that is not as it should be."""
+    import_source(RldsSource(TfdsDirectory.open(root.resolve(), split)), card_name, out, workers)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker needs to import any span of episodes."""
+class RldsSource:
+    """The episodes of a TFDS directory; keys of a card are features of `steps`, those of its filters of the episode."""
 
-    root: Path
-    split: str | None
-    card: str
-    spec: RobotSpec
-    staging: Staging
+    directory: TfdsDirectory
 
+    @property
+    def place(self) -> Path:
+        return self.directory.root
 
-def _import_parts(job: Job, episodes: int, workers: int) -> set[str]:
-    """Whatever parts are missing; returns the names of fields with values out of range."""
-    notes: set[str] = set()
-    missing = sum(map(len, job.staging.missing(episodes, episodes)))
-    block = max(1, min(BLOCK, -(-missing // workers)))
-    with progress_bar("episodes", episodes, episodes - missing) as advance:
+    @property
+    def episodes(self) -> int:
+        return self.directory.episodes
 
-        def done(out_of_range: tuple[str, ...]) -> None:
-            notes.update(out_of_range)
-            advance(1)
+    def settings(self) -> dict[str, Any]:
+        return {
+            "source": str(self.directory.root),
+            "dataset": f"{self.directory.name}/{self.directory.version}",
+            "splits": list(self.directory.splits),
+            "episodes": self.directory.episodes,
+        }
 
-        run_spans(_ImportWorker, job, job.staging.missing(episodes, block), workers, done)
-    return notes
+    def read(self, start: int, stop: int) -> Iterator[RawEpisode]:
+        return map(RldsEpisode, self.directory.read(start, stop))
 
+    def robot_spec(self, card: Card) -> RobotSpec:
+        """Raises UserError where card and features.json do not fit together."""
+        for key in dict.fromkeys(key for field in card.fields for key in field.keys):
+            self._leaf(card, f"steps/{key}", "tensor")
+        for key in card.instruction:
+            self._leaf(card, f"steps/{key}", "tensor")
+        for key in card.filters.only_where:
+            self._leaf(card, key, "tensor")
+        sizes = {}
+        for camera in card.cameras:
+            shape = self._leaf(card, f"steps/{camera.key}", "image").shape[:2]
+            height, width = shape if len(shape) == 2 and None not in shape else camera.size or (None, None)
+            if height is None or width is None:
+                raise UserError(
+                    f"card {card.name}: camera {camera.name}: features.json does not say how large its pictures are; "
+                    "give its size in the card"
+                )
+            sizes[camera.name] = (height, width)
+        for field in card.fields:
+            check_field(card, field, self._zeros(card, field))
+        return card.spec(sizes)
 
-class _ImportWorker:
-    """Converts spans of episodes and records each as a dataset; runs in a process of its own."""
+    def _leaf(self, card: Card, path: str, kind: str) -> Leaf:
+        features, root = self.directory.features, self.directory.root
+        leaf = features.get(path)
+        if leaf is None:
+            top = path.split("/")[0]
+            there = ", ".join(sorted(found for found in features if found.split("/")[0] == top)) or "none such"
+            raise UserError(f"card {card.name}: {root} has no feature {path}; it has {there}")
+        if leaf.kind != kind:
+            raise UserError(f"card {card.name}: feature {path} of {root} is no {kind}")
+        return leaf
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.directory = TfdsDirectory.open(job.root, job.split)
-        self.card = Card.load(job.card)
-
-    def run(self, span: Span, report: Report) -> None:
-        folder = self.job.staging.unfinished(span)
-        recorder, kept = None, 0
-        for raw in self.directory.read(span.start, span.stop):
-            converted = convert(self.card, self.job.spec, raw)
-            with _writing(self.job.staging.folder):
-                for episode in converted.episodes:
-                    recorder = recorder or self._recorder(folder)
-                    recorder.write(episode)
-                    kept += 1
-            report(converted.out_of_range)
-        with _writing(self.job.staging.folder):
-            if recorder:
-                recorder.close()
-            folder.mkdir(exist_ok=True)
-            (folder / KEPT).write_text(str(kept))
-            self.job.staging.commit(span)
-
-    def close(self) -> None:
-        pass
-
-    def _recorder(self, folder: Path) -> EpisodeRecorder:
-        from vla.data.recorder import EpisodeRecorder  # seconds of importing, for nothing if the first record is bad
-
-        return EpisodeRecorder(folder, self.job.spec, labels=False)
-
-
-def _settings(directory: TfdsDirectory, card_name: str) -> dict[str, Any]:
-    """What the imported data depends on."""
-    card = assets.find("card", card_name).read_bytes()
-    return {
-        "source": str(directory.root),
-        "dataset": f"{directory.name}/{directory.version}",
-        "splits": list(directory.splits),
-        "episodes": directory.episodes,
-        "card": Path(card_name).stem,
-        "card_sha256": hashlib.sha256(card).hexdigest(),
-    }
+    def _zeros(self, card: Card, field: CardField) -> dict[str, NDArray[Any]]:
+        """Two steps of each of its keys."""
+        zeros = {}
+        for key in field.keys:
+            leaf = self.directory.features[f"steps/{key}"]
+            sizes = [size for size in leaf.shape if size is not None]
+            if leaf.is_text or leaf.rank != 1 or len(sizes) < len(leaf.shape):
+                raise UserError(
+                    f"card {card.name}: {field.name}: feature steps/{key} is not numbers of one size per step"
+                )
+            zeros[key] = np.zeros((2, *sizes), leaf.dtype)
+        return zeros
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """A disk that is full or fails is the person's to put right. Libraries wrap its error, so look for the cause."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not (isinstance(cause, OSError) and cause.errno):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        reason = cause.strerror or cause
-        raise UserError(f"import: cannot write to {folder}: {reason}; make room or choose another --out") from None
+@dataclass(frozen=True)
+class RldsEpisode:
+    """One record, read by the keys of a card."""
+
+    record: Record
+    instruction: str = ""
+
+    def truth(self, key: str) -> bool:
+        return bool(np.all(self.record.read(key)))
+
+    def values(self, key: str) -> NDArray[Any]:
+        return self.record.read(f"steps/{key}")
+
+    def pictures(self, key: str) -> EncodedPictures:
+        return EncodedPictures(self.record.read(f"steps/{key}"))
+
+    def text(self, key: str) -> Sequence[Text]:
+        return self.record.read(f"steps/{key}")
+
+    def error(self, what: str) -> UserError:
+        return self.record.error(what)
