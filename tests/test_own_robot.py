@@ -12,15 +12,15 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))  # for so101_takes.py
 
-from so101_takes import FPS, JOINTS, write_takes  # noqa: E402
+from so101_takes import FPS, JOINTS, write_takes
 
-from vla.cli import main  # noqa: E402
-from vla.data.cache import FrameCache, build_cache  # noqa: E402
-from vla.errors import UserError  # noqa: E402
-from vla.serve.client import RemotePolicy  # noqa: E402
-from vla.spec import RobotSpec  # noqa: E402
-from vla.tandem import TandemPolicy  # noqa: E402
-from vla.training.run import train  # noqa: E402
+from vla.cli import main
+from vla.data.cache import FrameCache, build_cache
+from vla.errors import UserError
+from vla.serve.client import RemotePolicy
+from vla.spec import RobotSpec
+from vla.tandem import TandemPolicy
+from vla.training.run import train
 
 LOOP = {"warmup": 10, "checkpoint_minutes": 60}
 TINY = {
@@ -31,7 +31,8 @@ TINY = {
         "mlp": 96,
     },
     "stages": [
-        {"stage": "s1", "loop": {**LOOP, "steps": 150, "lr": 0.002, "eval_every": 150}, "s1": {"batch": 32, "stride": 8}},
+        {"stage": "s1", "loop": {**LOOP, "steps": 150, "lr": 0.002, "eval_every": 150},
+         "s1": {"batch": 32, "stride": 8}},
         {"stage": "joint", "loop": {**LOOP, "steps": 1, "lr": 1e-6, "eval_every": 1},
          "joint": {"s1": {"batch": 2, "held_out": 4}}},
     ],
@@ -60,8 +61,8 @@ def run(dataset: Path, untrained: Path, tmp_path_factory: pytest.TempPathFactory
     """Of `vla train` with the S2 of a policy for another robot."""
     folder = tmp_path_factory.mktemp("company")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    words = ["train", "--dataset", dataset, "--s2", untrained, "--recipe", folder / "tiny.yaml", "--out", folder / "run"]
-    assert main([str(word) for word in words]) == 0
+    words = ["train", "--dataset", dataset, "--s2", untrained, "--recipe", folder / "tiny.yaml"]
+    assert main([str(word) for word in [*words, "--out", folder / "run"]]) == 0
     return folder / "run"
 
 

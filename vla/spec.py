@@ -195,7 +195,8 @@ class RobotSpec:
         _require(bool(self.action.fields), "action.fields is empty")
         foreign = [field for field in (*self.state, *self.action.fields) if field.unit in ("deg", "%")]
         if foreign and (self.limits or self.kinematics):
-            raise ValueError(f"limits and kinematics need rad and shares of 1, {foreign[0].name} is in {foreign[0].unit}")
+            where = f"{foreign[0].name} is in {foreign[0].unit}"
+            raise ValueError(f"limits and kinematics need rad and shares of 1, {where}")
         if self.limits and self.kinematics:
             joints, bounds = len(self.kinematics.joints), len(self.limits.position)
             _require(bounds == joints, f"limits.position has {bounds} joints, kinematics.joints {joints}")

@@ -1,7 +1,6 @@
 """What `lerobot-record` leaves of an SO-101: an arm that turns to a red square and closes its gripper there."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ REST = np.array([0.0, -100.0, 95.0, 60.0, 0.0, 2.0])
 REACH = np.array([0.0, 20.0, -10.0, 40.0, 90.0, 80.0])
 
 
-def write_takes(root: Path, episodes: int = 24, length: int = 40, names: Sequence[str] | None = None) -> Path:
-    """A LeRobot v3 dataset in LeRobot's units: degrees, the gripper in percent. names: of the joints, without `.pos`."""
+def write_takes(root: Path, episodes: int = 24, length: int = 40) -> Path:
+    """A LeRobot v3 dataset in LeRobot's units: degrees, the gripper in percent."""
     import av.logging
     import datasets
     from lerobot.configs import RGBEncoderConfig
@@ -22,7 +21,7 @@ def write_takes(root: Path, episodes: int = 24, length: int = 40, names: Sequenc
     logging.getLogger("lerobot").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     av.logging.set_libav_level(av.logging.ERROR)
-    motors = {"dtype": "float32", "shape": (6,), "names": [f"{name}.pos" for name in names or JOINTS]}
+    motors = {"dtype": "float32", "shape": (6,), "names": [f"{name}.pos" for name in JOINTS]}
     picture = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
     cameras = ("front", "wrist")
     dataset = LeRobotDataset.create(
@@ -36,7 +35,7 @@ def write_takes(root: Path, episodes: int = 24, length: int = 40, names: Sequenc
     rng = np.random.default_rng(0)
     for _ in range(episodes):
         pan = rng.uniform(-40, 40)
-        goal, start = REACH + [pan, 0, 0, 0, 0, 0], REST + rng.normal(0, 2, 6)
+        goal, start = REACH + pan * np.eye(6)[0], REST + rng.normal(0, 2, 6)
         speed = rng.uniform(0.9, 1.1)
         state = start.copy()
         for step in range(length):

@@ -95,5 +95,5 @@ def test_a_dataset_that_says_nothing_is_refused(tmp_path: Path) -> None:
     root = recorded(tmp_path / "mine", list(SO101), np.full((5, 6), np.nan))
     with pytest.raises(UserError, match="no frame has finite states and actions"):
         draft_spec(root)
-    with pytest.raises(UserError, match="no meta/info.json"):
+    with pytest.raises(UserError, match=r"no meta/info\.json"):
         draft_spec(tmp_path)

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
     parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
-    parser.add_argument("--s2", metavar="P", help="start from this policy's S2 alone: for another robot than it was for")
+    parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
     quantize = add_command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
     add_policy(quantize)
     quantize.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")

@@ -154,9 +154,9 @@ def build_cache(
     source = _source(root)
     if (folder / "meta.json").is_file():
         cache = FrameCache.open(folder)
-        if cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw")):
-            if (renewed := _with_spec(cache, root)) is not None:
-                return renewed
+        fits = cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
+        if fits and (renewed := _with_spec(cache, root)) is not None:
+            return renewed
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

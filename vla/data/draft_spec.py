@@ -61,12 +61,12 @@ def draft_spec(dataset: str | Path) -> str:
         for key, values in ((STATE, state), (ACTION, action))
     )
     root, ranges = Path(dataset).resolve(), _ranges([*states, *actions])
-    named = f"{json.dumps(data.robot_type)} # robot_type in meta/info.json" if data.robot_type else f"{json.dumps(root.name)} # check: the folder's name"
+    named, source = (data.robot_type, "robot_type") if data.robot_type else (root.name, "check: the folder's name")
     gripper = any(group.name == "gripper" for group in actions)
     lines = [
         f"# Drafted by `vla spec init` from {data.episode_count} episodes, {data.frames} frames.",
         "# Comments say what was guessed from what; look at every `check`, correct it and remove the word.",
-        f"name: {named}",
+        f"name: {json.dumps(named)} # {source}",
         f"rate_hz: {data.fps:g}",
         "cameras:" if data.cameras else "cameras: []",
         *(_camera(data, name, key) for name, key in data.cameras.items()),
@@ -107,8 +107,9 @@ def _field_name(entry: str) -> str:
 
 def _camera(data: DatasetV3, name: str, key: str) -> str:
     height, width = data.picture_size(key)
-    mount = "wrist" if WRIST.search(name) else "fixed"
-    return f"  - {{name: {json.dumps(name)}, height: {height}, width: {width}, colour: rgb, mount: {mount}}} # mount: from its name"
+    mount, why = ("wrist", "its name") if WRIST.search(name) else ("fixed", "check: does it stand still?")
+    size = f"height: {height}, width: {width}"
+    return f"  - {{name: {json.dumps(name)}, {size}, colour: rgb, mount: {mount}}} # mount: {why}"
 
 
 def _ranges(groups: list[Group]) -> dict[str, tuple[float, float]]:
@@ -130,9 +131,9 @@ def _field(group: Group, ranges: dict[str, tuple[float, float]], indent: str) ->
 def _unit(group: Group, low: float, high: float) -> tuple[str, str]:
     """The unit, and why it was taken for that. low, high: of all fields of the kind."""
     if group.kind == "gripper":
-        if -0.1 <= low and high <= 1.1:
+        if low >= -0.1 and high <= 1.1:
             return "1", "a share of the opening, from its range; check"
-        if -10 <= low and high <= 110:
+        if low >= -10 and high <= 110:
             return "%", "percent of the opening, from its range; check"
         return ("rad" if high - low <= TURN else "deg"), "no share of an opening; check the unit"
     if group.kind != "joint_position":

@@ -1,7 +1,7 @@
 """`vla eval --dataset`: what a policy would have done, beside what was done in episodes it was not trained on.
 
-No simulator and no robot: at frames of recorded episodes S2 sees the picture of some time ago, S1 the current one, and its
-chunk is compared with the actions that followed. It tells whether a policy learned the motion, not whether it succeeds.
+At frames of recorded episodes S2 sees the picture of some time ago, S1 the current one, and its chunk is compared with
+the actions that followed. It tells whether a policy has learned the motion, not whether it succeeds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Held:
 def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False) -> dict[str, Any]:
     """Print the table and return the document. all_episodes: also those that training takes.
 
-    Raises UserError if the policy is for another robot, or the dataset has no such episode or values that are not finite.
+    Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
     """
     tandem = TandemPolicy.from_pretrained(assets.find("policy", policy))
     cache = build_cache(dataset)
@@ -138,7 +138,7 @@ def _age_name(age: float) -> str:
 def _print(document: dict[str, Any], fps: float) -> None:
     seconds = document["horizon"] / fps
     print(
-        f"{document['frames']} frames of {document['episodes']} episodes; mean absolute error over the "
+        f"{document['frames']} frames, episodes: {document['episodes']}; mean absolute error over the "
         f"{document['horizon']} actions ({seconds:.2g} s) from each on, by age of the thought"
     )
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -149,5 +149,6 @@ def _print(document: dict[str, Any], fps: float) -> None:
     for i, (name, unit) in enumerate(zip(document["names"], document["units"], strict=True)):
         table.add_row(name, unit, *(f"{error[i]:.3g}" for error in document["error"].values()))
     table.add_section()
-    table.add_row("all, of holding still", "", *(f"{100 * share:.0f} %" for share in document["of_hold_still"].values()))
+    shares = document["of_hold_still"].values()
+    table.add_row("all, of holding still", "", *(f"{100 * share:.0f} %" for share in shares))
     Console(width=110).print(table)

@@ -54,7 +54,7 @@ def train(
 
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
     tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from.
-    s2: folder of one for another robot, of which S2 alone is taken; it may then learn from actions without still scenes.
+    s2: folder of one for another robot, of which S2 alone is taken; it then learns from actions without still scenes.
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
@@ -207,7 +207,7 @@ def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
 
 
 def _check(recipe: Recipe, data: Data, start: TandemPolicy | None, has_s2: bool) -> None:
-    """UserError if the recipe asks for what the data cannot give. has_s2: an S2 is taken from another robot's policy."""
+    """UserError if the recipe asks for what the data cannot give. has_s2: one is taken from another robot's policy."""
     kinds = [stage.stage for stage in recipe.stages]
     for kind in kinds:
         # A VLM has its words already; a small S2 would forget them, but there are none of another robot's scenes.
@@ -219,8 +219,8 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None, has_s2: bool)
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
     if start is None and kinds[0] != "words" and not recipe.slow.vlm and not has_s2:
         raise UserError(
-            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, give slow.vlm, --policy or "
-            "--s2"
+            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give slow.vlm, "
+            "--policy or --s2"
         )
     if start is None:
         return
