@@ -107,9 +107,9 @@ def _field_name(entry: str) -> str:
 
 def _camera(data: DatasetV3, name: str, key: str) -> str:
     height, width = data.picture_size(key)
-    mount, why = ("wrist", "its name") if WRIST.search(name) else ("fixed", "check: does it stand still?")
+    mount, why = ("wrist", "mount from its name") if WRIST.search(name) else ("fixed", "check: does it stand still?")
     size = f"height: {height}, width: {width}"
-    return f"  - {{name: {json.dumps(name)}, {size}, colour: rgb, mount: {mount}}} # mount: {why}"
+    return f"  - {{name: {json.dumps(name)}, {size}, colour: rgb, mount: {mount}}} # {why}"
 
 
 def _ranges(groups: list[Group]) -> dict[str, tuple[float, float]]:

@@ -212,7 +212,10 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | None, has_s2: bool)
     for kind in kinds:
         # A VLM has its words already; a small S2 would forget them, but there are none of another robot's scenes.
         if not data.stills and (kind == "words" or (kind == "joint" and not recipe.slow.vlm and not has_s2)):
-            raise UserError(f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N")
+            other = ", or another policy's S2 with --s2" if kind == "joint" else ""
+            raise UserError(
+                f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N{other}"
+            )
         if kind != "words" and not data.episodes:
             raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
     if len(data.stills) > 1:
