@@ -187,7 +187,8 @@ def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
         return recipe
     folder = data.episodes[0]
-    file = next((one for one in (folder / "meta" / SPEC_FILE, folder / SPEC_FILE) if one.is_file()), None)
+    places = (folder / "meta", folder, folder / "cache")
+    file = next((place / SPEC_FILE for place in places if (place / SPEC_FILE).is_file()), None)
     if file is None:
         raise UserError(f"dataset {folder}: no meta/{SPEC_FILE}; draft one with vla spec init {folder}")
     cameras = RobotSpec.load(file).cameras
