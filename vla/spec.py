@@ -2,7 +2,8 @@
 
 Most silent failures of a policy are conventions that differ: rotation order, gripper sign, units, frames. So they
 are typed, travel with every dataset (`meta/robot_spec.yaml`) and checkpoint, and differing ones are an error.
-Radians, metres and seconds throughout (REP-103).
+Radians, metres and seconds throughout (REP-103). Degrees and percent, which LeRobot's motors record, are for policies
+that only learn and repeat joint positions: limits and kinematics refuse them.
 """
 
 import difflib
@@ -24,7 +25,7 @@ from vla.errors import UserError
 from vla.strict import parse, read_yaml, to_plain
 
 Rotation = Literal["rot6d", "axis_angle", "quaternion_xyzw", "rpy", "matrix"]
-Unit = Literal["rad", "m", "1", "rad/s", "m/s", "N", "Nm"]
+Unit = Literal["rad", "m", "1", "rad/s", "m/s", "N", "Nm", "deg", "%"]
 Gripper = Literal["1 = open, 0 = closed", "0 = open, 1 = closed"]
 
 ROS_EXTRAS = ("clock", "reset", "instruction", "outcome")
@@ -192,6 +193,10 @@ class RobotSpec:
         _unique("state", self.state)
         _require(bool(self.state), "state has no fields")
         _require(bool(self.action.fields), "action.fields is empty")
+        foreign = [field for field in (*self.state, *self.action.fields) if field.unit in ("deg", "%")]
+        if foreign and (self.limits or self.kinematics):
+            where = f"{foreign[0].name} is in {foreign[0].unit}"
+            raise ValueError(f"limits and kinematics need rad and shares of 1, {where}")
         if self.limits and self.kinematics:
             joints, bounds = len(self.kinematics.joints), len(self.limits.position)
             _require(bounds == joints, f"limits.position has {bounds} joints, kinematics.joints {joints}")
@@ -233,6 +238,11 @@ class RobotSpec:
     def action_slices(self) -> dict[str, slice]:
         """Where each field sits in the action vector."""
         return field_slices(self.action.fields)
+
+    @property
+    def gripper_top(self) -> float:
+        """What the action's gripper says where its convention says 1: 100 if it is in percent."""
+        return 100.0 if any(f.name == "gripper" and f.unit == "%" for f in self.action.fields) else 1.0
 
     @property
     def camera_names(self) -> tuple[str, ...]:

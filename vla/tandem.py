@@ -146,7 +146,7 @@ class TandemPolicy:
         actions = self.normalizer.action.denormalize(chunk[0].float().cpu().numpy())
         if self.spec.action.gripper:
             gripper = self.spec.action_slices["gripper"]
-            actions[:, gripper] = actions[:, gripper].clip(0, 1)
+            actions[:, gripper] = actions[:, gripper].clip(0, self.spec.gripper_top)
         actions[: len(committed)] = committed
         return actions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import existing_file, seconds, variant, whole
+from vla.cli.arguments import existing_file, existing_folder, seconds, variant, whole
 from vla.cli.common import (
     POLICY,
     add_command,
@@ -55,6 +55,9 @@ def _add_eval(commands: Any) -> None:
     add_delays(parser)
     add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    offline = parser.add_argument_group("on recorded episodes", "No simulator: errors of actions at ages of thoughts.")
+    offline.add_argument("--dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset with a spec")
+    offline.add_argument("--all-episodes", action="store_true", help="not only those that training holds out")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html and its plots there")
     parser.add_argument("--compare", type=existing_file, metavar="FILE", help="JSON of another policy's same episodes")
 
@@ -64,6 +67,10 @@ def _eval(args: argparse.Namespace) -> None:
     if args.report:
         assets.check_folder_writable(args.report, "--report")
     assets.find("policy", args.policy)
+    if args.dataset:
+        return _eval_offline(args)
+    if args.all_episodes:
+        raise UserError("eval: --all-episodes is for --dataset")
     from vla.evaluation.evaluate import EvalOptions, evaluate
     from vla.robots.gym_sim import find_environment
     from vla.runtime.loop import Timing
@@ -79,6 +86,16 @@ def _eval(args: argparse.Namespace) -> None:
         compare=args.compare,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
+    if args.json:
+        write_json(args.json, document)
+
+
+def _eval_offline(args: argparse.Namespace) -> None:
+    if args.report or args.compare or args.swap or args.variant != "two-speed":
+        raise UserError("eval: --report, --compare, --swap and --variant are for environments, not for --dataset")
+    from vla.evaluation.offline import evaluate_offline
+
+    document = evaluate_offline(args.policy, args.dataset, args.all_episodes)
     if args.json:
         write_json(args.json, document)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla.cli.arguments import existing_folder
 from vla.cli.common import add_command, check_outputs, write_json
+
+if TYPE_CHECKING:
+    from vla.data.lerobot_v3 import DatasetV3
 
 COLUMNS = ("min", "q01", "q50", "q99", "max", "mean", "std")
 
@@ -57,11 +60,11 @@ def _stats(args: argparse.Namespace) -> None:
     from vla.data.statistics import RANK_ERROR, of_dataset
 
     found = {str(folder): of_dataset(folder) for folder in args.datasets}
-    features = DatasetV3(args.datasets[0]).features
+    first = DatasetV3(args.datasets[0])
     if len(found) > 1:
         found["together"] = _together(list(found.values()))
     for name, statistics in found.items():
-        _print_table(name, statistics, features)
+        _print_table(name, statistics, first)
     if args.json:
         datasets = {name: {key: one.to_dict() for key, one in of.items()} for name, of in found.items()}
         write_json(args.json, {"rank_error": RANK_ERROR, "datasets": _without_nan(datasets)})
@@ -80,18 +83,17 @@ def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return together
 
 
-def _print_table(title: str, statistics: dict[str, Any], features: Any) -> None:
+def _print_table(title: str, statistics: dict[str, Any], dataset: DatasetV3) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("vector", "dimension", "count", *COLUMNS, title=title)
     for key, one in statistics.items():
         numbers = one.to_dict()
-        names = features.get(key, {}).get("names")
-        known = isinstance(names, list) and len(names) == one.size
+        names = dataset.dimension_names(key) or range(one.size)
         for i in range(one.size):
             values = (f"{numbers[column][i]:.4g}" for column in COLUMNS)
-            table.add_row(key if i == 0 else "", str(names[i]) if known else str(i), str(one.count[i]), *values)
+            table.add_row(key if i == 0 else "", str(names[i]), str(one.count[i]), *values)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

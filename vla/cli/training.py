@@ -10,6 +10,7 @@ from typing import Any
 from vla import assets
 from vla.cli.arguments import device, existing_folder
 from vla.cli.common import add_command, add_policy
+from vla.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -26,6 +27,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
     parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
+    parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
     export = add_command(commands, "export", _export, "the same policy with S1 for ONNX Runtime, faster on a CPU")
     add_policy(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
@@ -37,11 +39,14 @@ def add(commands: Any) -> None:
 def _train(args: argparse.Namespace) -> None:
     recipe = assets.find("recipe", args.recipe) if args.recipe else None
     policy = str(assets.find("policy", args.policy)) if args.policy else None
+    if args.policy and args.s2:
+        raise UserError("train: --policy brings its own S2; give it or --s2")
+    s2 = str(assets.find("policy", args.s2)) if args.s2 else None
     assets.check_folder_writable(args.out)
     from vla.training.run import train
 
     folders, weights = zip(*args.dataset, strict=True)
-    train(datasets=folders, out=args.out, recipe=recipe, device=args.device, policy=policy, weights=weights)
+    train(folders, args.out, recipe, args.device, policy, weights=weights, s2=s2)
 
 
 def _weighted_folder(text: str) -> tuple[Path, float]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.frames import Encoding, Pictures, open_pictures
+from vla.data.lerobot_v3 import DatasetV3
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -104,7 +105,7 @@ class FrameCache:
         """UserError if the dataset had none: what needs one cannot guess it."""
         if self.robot is None:
             raise UserError(
-                f"dataset {self.folder}: no meta/{SPEC}; write one for its robot, then build the cache again"
+                f"dataset {self.folder.parent}: no meta/{SPEC}; draft one with vla spec init {self.folder.parent}"
             )
         return self.robot
 
@@ -153,8 +154,9 @@ def build_cache(
     source = _source(root)
     if (folder / "meta.json").is_file():
         cache = FrameCache.open(folder)
-        if cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw")):
-            return cache
+        fits = cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
+        if fits and (renewed := _with_spec(cache, root)) is not None:
+            return renewed
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -169,6 +171,21 @@ def build_cache(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return FrameCache.open(folder)
+
+
+def _with_spec(cache: FrameCache, root: Path) -> FrameCache | None:
+    """The cache with the spec its dataset has by now; None if that names other cameras."""
+    from vla.data.decode import check_spec
+
+    file = root / "meta" / SPEC
+    spec = RobotSpec.load(file) if file.is_file() else None
+    if spec == cache.robot:
+        return cache
+    if spec is None or spec.camera_names != cache.cameras:
+        return None
+    check_spec(DatasetV3(root), spec)
+    spec.save(cache.folder / SPEC)
+    return FrameCache.open(cache.folder)
 
 
 def _source(root: Path) -> dict[str, Any]:

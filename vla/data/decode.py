@@ -74,8 +74,12 @@ def _check(dataset: DatasetV3, spec: RobotSpec | None, cameras: Mapping[str, str
     for name in cameras:
         if name in (*COLUMNS, *LABELS):
             raise UserError(f"dataset {dataset.root}: a camera cannot be called {name!r}; rename {IMAGES}{name}")
-    if spec is None:
-        return
+    if spec:
+        check_spec(dataset, spec)
+
+
+def check_spec(dataset: DatasetV3, spec: RobotSpec) -> None:
+    """UserError unless the dataset's features have the sizes that `spec` gives them."""
     wanted: dict[str, tuple[int, ...]] = {camera.key: (camera.height, camera.width) for camera in spec.cameras}
     wanted |= {"observation.state": (spec.state_size,), "action": (spec.action_size,)}
     for key, shape in wanted.items():

@@ -58,6 +58,7 @@ class DatasetV3:
             self.fps = float(info["fps"])
             self.features: Mapping[str, Mapping[str, Any]] = info["features"]
             self.frames, self.episode_count = int(info["total_frames"]), int(info["total_episodes"])
+            self.robot_type = str(info.get("robot_type") or "")
             self._video_path = str(info.get("video_path") or "")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"dataset {root}: meta/info.json is damaged ({error!r})") from None
@@ -84,6 +85,14 @@ class DatasetV3:
         channels_first = str(names[0]).startswith("channel") if len(names) == 3 else shape[0] == 3
         height, width = shape[1:] if channels_first else shape[:2]
         return height, width
+
+    def dimension_names(self, key: str) -> list[str] | None:
+        """What each entry of a vector is called; None if `meta/info.json` does not say. LeRobot nests some lists."""
+        named = self.features[key].get("names")
+        if isinstance(named, Mapping):
+            named = next(iter(named.values()), None)
+        known = isinstance(named, list) and len(named) == int(np.prod(self.features[key]["shape"]))
+        return [str(name) for name in named] if known and named else None
 
     def vectors(self) -> dict[str, int]:
         """Key -> size of every feature of real numbers per frame, but the timestamp."""

@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+HELD_OUT = 20
+"""Of so many episodes the last is never trained on."""
+
+
+def is_held_out(episode: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Whether episodes of these numbers are kept from training, to measure on."""
+    return np.asarray(episode) % HELD_OUT == HELD_OUT - 1
+
 
 def chunk_rows(
     frames: Int[np.ndarray, " n"], stops: Int[np.ndarray, " n"], horizon: int

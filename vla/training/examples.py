@@ -12,12 +12,10 @@ from torch import Tensor
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.data.cache import FrameCache
-from vla.data.slices import chunk_rows, look_back
+from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
-HELD_OUT = 20
-"""Of so many episodes the last is held out, by S2's stage (`stage_s2`) and S1's alike."""
 TOKENIZED = 20_000
 """Chunks that action tokens are fitted to, at most: seconds of work."""
 
@@ -48,7 +46,7 @@ class Examples:
         self.stop = np.repeat([episode.stop + first for episode, first in episodes], lengths)
         disturbed = np.concatenate([np.asarray(cache.disturbed) > 0 for cache in caches])
         self.foreseen = _until_the_next(disturbed, self.stop)
-        out = np.concatenate([np.asarray(cache.episode) % HELD_OUT == HELD_OUT - 1 for cache in caches])
+        out = np.concatenate([is_held_out(cache.episode) for cache in caches])
         self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
         if not len(self.held_out):
             raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")

@@ -25,8 +25,9 @@ from vla.errors import UserError
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
+from vla.spec import RobotSpec
 from vla.strict import parse
-from vla.tandem import TandemConfig, TandemPolicy
+from vla.tandem import SLOW_FOLDER, SPEC_FILE, TandemConfig, TandemPolicy
 from vla.training.estimate import estimate
 from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
@@ -48,20 +49,26 @@ def train(
     device: str = "auto",
     policy: str | None = None,
     weights: Sequence[float] | None = None,
+    s2: str | None = None,
 ) -> None:
     """Train a policy into `out`, going on where an earlier call stopped.
 
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
     tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from. weights: of
     each dataset of episodes, as `Examples` has them, default 1.
+    s2: folder of one for another robot, of which S2 alone is taken; it then learns from actions without still scenes.
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
     place = _device(device)
     data = _find(datasets, weights or [1.0] * len(datasets))
+    plan = _with_cameras(plan, data)
     start = TandemPolicy.from_pretrained(policy) if policy else None
-    _check(plan, data, start)
-    slow = start.s2 if start else _open_vlm(plan.slow, place)
+    taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
+    if taken:
+        plan = _with_slow(plan, taken.config)
+    _check(plan, data, start, taken is not None)
+    slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
     _claim(out, plan, datasets, weights)
     _Run(plan, data, out, place, start, slow).train()
 
@@ -182,20 +189,49 @@ def _open_cache(folder: Path) -> FrameCache:
     return build_cache(folder) if is_dataset else FrameCache.open(folder)
 
 
-def _check(recipe: Recipe, data: Data, start: TandemPolicy | None) -> None:
-    """UserError if the recipe asks for what the data cannot give."""
+def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
+    """Cameras a recipe leaves open (`cameras: []`) are the robot's: all for S1, the first that stands still for S2."""
+    if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
+        return recipe
+    folder = data.episodes[0]
+    places = (folder / "meta", folder, folder / "cache")
+    file = next((place / SPEC_FILE for place in places if (place / SPEC_FILE).is_file()), None)
+    if file is None:
+        raise UserError(f"dataset {folder}: no meta/{SPEC_FILE}; draft one with vla spec init {folder}")
+    cameras = RobotSpec.load(file).cameras
+    if not cameras:
+        raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
+    first = next((camera for camera in cameras if camera.mount == "fixed"), cameras[0]).name
+    fast = replace(recipe.fast, cameras=recipe.fast.cameras or tuple(camera.name for camera in cameras))
+    return replace(recipe, fast=fast, slow=replace(recipe.slow, cameras=recipe.slow.cameras or (first,)))
+
+
+def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
+    """The recipe for an S2 that is there: its own settings, behind the recipe's cameras."""
+    cameras = recipe.slow.cameras
+    if recipe.slow not in (replace(SlowConfig(), cameras=cameras), replace(config, cameras=cameras)):
+        raise UserError("train: the recipe's slow differs from the S2 of --s2: leave all but its cameras out")
+    return replace(recipe, slow=replace(config, cameras=cameras))
+
+
+def _check(recipe: Recipe, data: Data, start: TandemPolicy | None, has_s2: bool) -> None:
+    """UserError if the recipe asks for what the data cannot give. has_s2: one is taken from another robot's policy."""
     kinds = [stage.stage for stage in recipe.stages]
     for kind in kinds:
-        # A VLM has its words already; a small S2 would forget them.
-        if not data.stills and (kind == "words" or (kind == "joint" and not recipe.slow.vlm)):
-            raise UserError(f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N")
+        # A VLM has its words already; a small S2 would forget them, but there are none of another robot's scenes.
+        if not data.stills and (kind == "words" or (kind == "joint" and not recipe.slow.vlm and not has_s2)):
+            other = ", or another policy's S2 with --s2" if kind == "joint" else ""
+            raise UserError(
+                f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N{other}"
+            )
         if kind != "words" and not data.episodes:
             raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
     if len(data.stills) > 1:
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
-    if start is None and kinds[0] != "words" and not recipe.slow.vlm:
+    if start is None and kinds[0] != "words" and not recipe.slow.vlm and not has_s2:
         raise UserError(
-            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, give slow.vlm, or --policy"
+            f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give slow.vlm, "
+            "--policy or --s2"
         )
     if start is None:
         return

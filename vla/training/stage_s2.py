@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.data.cache import FrameCache
+from vla.data.slices import is_held_out
 from vla.data.stills import StillScenes
 from vla.s2.labels import LabelConfig, LabelHeads
 from vla.s2.places import places_in, plain_words
@@ -92,8 +93,8 @@ class WordsStage:
         self.held_out = min(config.held_out, len(scenes) // 10)
         self.trained_scenes = len(scenes) - self.held_out
         # Whole episodes are held out, one in twenty.
-        self.frames = [np.flatnonzero(np.asarray(cache.episode) % 20 != 19) for cache in self.caches]
-        self.held_out_frames = [np.flatnonzero(np.asarray(cache.episode) % 20 == 19) for cache in self.caches]
+        self.frames = [np.flatnonzero(~is_held_out(cache.episode)) for cache in self.caches]
+        self.held_out_frames = [np.flatnonzero(is_held_out(cache.episode)) for cache in self.caches]
 
     # --- training ------------------------------------------------------------------------------------------------
 

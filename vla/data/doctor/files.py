@@ -241,10 +241,11 @@ def _ranges(
         part, field = values[:, place], next(f for f in fields if f.name == name)
         if not np.isfinite(part).all():
             continue
-        if name == "gripper" and field.unit == "1":
+        if name == "gripper" and field.unit in ("1", "%"):
             # A tenth beyond is calibration; more is another unit.
-            beyond = np.maximum(part - 1, -part).max(1)
-            yield from _first(patient, beyond > 0.1, f"{key}.gripper should be 0 to 1, is {_range(part)}")
+            top = 100 if field.unit == "%" else 1
+            beyond = np.maximum(part - top, -part).max(1) / top
+            yield from _first(patient, beyond > 0.1, f"{key}.gripper should be 0 to {top}, is {_range(part)}")
         if field.rotation in ("quaternion_xyzw", "rot6d", "matrix"):
             length = np.linalg.norm(part[:, :4] if field.size == 4 else part[:, :3], axis=1)
             says = (
