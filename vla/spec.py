@@ -74,6 +74,11 @@ class Field:
             size = ROTATION_SIZES[self.rotation]
             _require(self.size == size, f"size is {self.size}, a {self.rotation} rotation has {size}")
 
+    @property
+    def whole(self) -> float:
+        """What a share of the whole says at its upper end: 100 in percent."""
+        return 100.0 if self.unit == "%" else 1.0
+
 
 @dataclass(frozen=True)
 class ActionSpec:
@@ -242,7 +247,7 @@ class RobotSpec:
     @property
     def gripper_top(self) -> float:
         """What the action's gripper says where its convention says 1: 100 if it is in percent."""
-        return 100.0 if any(f.name == "gripper" and f.unit == "%" for f in self.action.fields) else 1.0
+        return next((field.whole for field in self.action.fields if field.name == "gripper"), 1.0)
 
     @property
     def camera_names(self) -> tuple[str, ...]:

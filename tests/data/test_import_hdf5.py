@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 from hdf5_writer import aloha_episode, compressed, libero_demo, picture, pictures, write_aloha, write_libero
+from imported import column, dataset, run_import
 from killed_import import kill_import
 
 from vla import assets
-from vla.cli import main
 from vla.data.card import Card
 from vla.data.convert import convert
 from vla.data.hdf5.importer import Hdf5Source
@@ -24,19 +24,7 @@ STATE = ("joint_states", "ee_pos", "ee_ori", "gripper_states")
 
 
 def run(capfd, *argv):
-    code = main(["data", "import", "hdf5", *map(str, argv), "--workers", "1"])
-    out, err = capfd.readouterr()
-    return code, out, err
-
-
-def dataset(root):
-    from lerobot.datasets import LeRobotDataset
-
-    return LeRobotDataset("local/test", root=root)
-
-
-def column(read, key):
-    return np.array(read.hf_dataset[key], np.float32)
+    return run_import(capfd, "hdf5", *argv)
 
 
 def tasks(read):

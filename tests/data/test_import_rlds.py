@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from imported import column, dataset, run_import
 from killed_import import kill_import
 from tfds_writer import TEXT, encode, example, image, nested, sequence, tensor, write_directory
 
@@ -104,19 +105,7 @@ def card(tmp_path):
 
 
 def run(capfd, *argv):
-    code = main(["data", "import", "rlds", *map(str, argv), "--workers", "1"])
-    out, err = capfd.readouterr()
-    return code, out, err
-
-
-def dataset(root):
-    from lerobot.datasets import LeRobotDataset
-
-    return LeRobotDataset("local/test", root=root)
-
-
-def column(read, key):
-    return np.array(read.hf_dataset[key], np.float32)
+    return run_import(capfd, "rlds", *argv)
 
 
 def test_a_directory_comes_back_from_lerobot_as_it_was_written(toy, card, tmp_path, capfd):

@@ -19,7 +19,8 @@ import yaml
 from numpy.typing import NDArray
 
 from vla.data.doctor.pictures import pictures_of
-from vla.data.doctor.recording import ACTION, STATE, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import ACTION, STATE
 
 Rng = np.random.Generator
 Pictures = dict[str, NDArray[np.uint8]]

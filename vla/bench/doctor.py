@@ -20,7 +20,8 @@ from vla.data.collect import EpisodeSettings, collect_episodes
 from vla.data.doctor.cameras import live
 from vla.data.doctor.examine import Diagnosis, examine
 from vla.data.doctor.patient import Patient
-from vla.data.doctor.recording import STATE, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import STATE
 from vla.data.workers import progress_bar
 
 SIZES = ("small", "middle", "large")

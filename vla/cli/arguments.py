@@ -73,3 +73,30 @@ def existing(text: str) -> Path:
     if not Path(text).exists():
         raise argparse.ArgumentTypeError(f"no file or folder {text}")
     return Path(text)
+
+
+def weighted_folder(text: str) -> tuple[Path, float]:
+    """DIR, or DIR:WEIGHT."""
+    name, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_dir():
+        return existing_folder(text), 1.0
+    value = _above_zero(weight)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: a weight is a number above 0")
+    return existing_folder(name), value
+
+
+def gigabytes(text: str) -> int:
+    """In bytes."""
+    value = _above_zero(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes above 0")
+    return int(value * 1e9)
+
+
+def _above_zero(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None

@@ -66,22 +66,24 @@ def _collect(args: argparse.Namespace) -> None:
 def _add_imports(formats: Any) -> None:
     rlds = add_command(formats, "rlds", _import_rlds, "a directory of TensorFlow Datasets, without TensorFlow")
     rlds.add_argument("directory", type=existing_folder, metavar="DIR", help="the one with features.json")
-    rlds.add_argument("--card", required=True, metavar="NAME", help="what its features mean: a shipped name or a file")
-    rlds.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
-    rlds.add_argument("--split", metavar="NAME", help="one split, such as train (default: all)")
-    add_workers(rlds)
+    _add_card(rlds, "one split, such as train (default: all)")
     hdf5 = add_command(formats, "hdf5", _import_hdf5, "HDF5 files as robomimic, LIBERO, ACT and ALOHA write them")
     hdf5.add_argument("path", type=existing, metavar="FILE_OR_DIR", help="a file, or a folder of .hdf5 files")
-    hdf5.add_argument("--card", required=True, metavar="NAME", help="what its datasets mean: a shipped name or a file")
-    hdf5.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
-    hdf5.add_argument("--split", metavar="NAME", help="one mask of robomimic's, such as train (default: all)")
+    _add_card(hdf5, "one mask of robomimic's, such as train (default: all)")
     hdf5.add_argument("--instruction", default="", metavar="TEXT", help="what is done, where the files do not say")
-    add_workers(hdf5)
     bag = add_command(formats, "rosbag2", _import_rosbag2, "a ROS 2 bag, MCAP or sqlite3, without ROS")
     bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, or one .mcap or .db3 file")
     bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
     bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
     bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+
+
+def _add_card(parser: argparse.ArgumentParser, split: str) -> None:
+    """What importing by a card needs; split: about that option."""
+    parser.add_argument("--card", required=True, metavar="NAME", help="what its numbers mean: a shipped name or a file")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset; goes on if interrupted")
+    parser.add_argument("--split", metavar="NAME", help=split)
+    add_workers(parser)
 
 
 def _import_rlds(args: argparse.Namespace) -> None:

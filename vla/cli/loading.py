@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla.cli.arguments import existing_folder
+from vla.cli.arguments import existing_folder, gigabytes
 from vla.cli.common import add_command, check_outputs, write_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ COLUMNS = ("min", "q01", "q50", "q99", "max", "mean", "std")
 def add(kinds: Any) -> None:
     cache = add_command(kinds, "cache", _cache, "decode a dataset once, for training at full speed")
     cache.add_argument("dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset")
-    cache.add_argument("--budget", type=_gigabytes, metavar="GB", help="room for pictures (default half the free disk)")
+    cache.add_argument("--budget", type=gigabytes, metavar="GB", help="room for pictures (default half the free disk)")
     cache.add_argument(
         "--encoding", choices=("raw", "jpeg"), help="how pictures are kept (default: raw within the budget, else jpeg)"
     )
@@ -31,16 +31,6 @@ def add(kinds: Any) -> None:
     mixture.add_argument("--only", nargs="+", metavar="NAME", help="these of its datasets (default all)")
     for parser in (stats, mixture):
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
-
-
-def _gigabytes(text: str) -> int:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes above 0")
-    return int(value * 1e9)
 
 
 def _cache(args: argparse.Namespace) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import device, existing_folder
+from vla.cli.arguments import device, weighted_folder
 from vla.cli.common import add_command, add_policy
 from vla.errors import UserError
 
@@ -19,7 +18,7 @@ def add(commands: Any) -> None:
         "--dataset",
         required=True,
         nargs="+",
-        type=_weighted_folder,
+        type=weighted_folder,
         metavar="DIR[:WEIGHT]",
         help="one or more, mixed; the frames of one with weight 3 are drawn three times as often",
     )
@@ -47,19 +46,6 @@ def _train(args: argparse.Namespace) -> None:
 
     folders, weights = zip(*args.dataset, strict=True)
     train(folders, args.out, recipe, args.device, policy, weights=weights, s2=s2)
-
-
-def _weighted_folder(text: str) -> tuple[Path, float]:
-    name, colon, weight = text.rpartition(":")
-    if not colon or Path(text).is_dir():
-        return existing_folder(text), 1.0
-    try:
-        value = float(weight)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: a weight is a number above 0")
-    return existing_folder(name), value
 
 
 def _export(args: argparse.Namespace) -> None:

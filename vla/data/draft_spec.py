@@ -16,11 +16,10 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from vla.data.lerobot_v3 import DatasetV3, read_motion
+from vla.data.lerobot_v3 import ACTION, STATE, DatasetV3, read_motion
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
-STATE, ACTION = "observation.state", "action"
 TURN = 2 * np.pi + 0.2
 """A joint goes no further in rad: beyond it are degrees, or LeRobot's -100 ... 100."""
 KINDS = {"pos": "joint_position", "vel": "velocity", "effort": "effort", "torque": "effort", "gripper": "gripper"}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 
-IMAGES = "observation.images."
+STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 ROWS = 4096
 """Frames read at once where they are numbers."""
 PICTURES = 64
@@ -176,7 +176,7 @@ def _is_depth(feature: Mapping[str, Any]) -> bool:
 
 def read_motion(dataset: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """States (N, S) and actions (N, A) of all frames, without their pictures."""
-    keys = ("observation.state", "action")
+    keys = (STATE, ACTION)
     parts = [[as_numbers(columns[key]) for key in keys] for _, columns in DatasetV3(dataset).columns(keys)]
     state, action = (np.concatenate(part).astype(np.float32) for part in zip(*parts, strict=True))
     return state, action

@@ -37,12 +37,17 @@ class CameraEncoder(nn.Module):
         return self.project(torch.cat([self._tokens(part) for part in parts])) + self.position
 
     def _tokens(self, images: Tensor) -> Float[Tensor, "B N C"]:
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        pixels = to_unit(images)
         # (B, H, W, 3) seen as (B, 3, H, W) is already channels_last: nothing is copied.
         x = ((pixels - 0.5) / 0.25).movedim(-1, 1)
         for stage in self.stages:
             x = stage(x)
         return x.flatten(2).transpose(1, 2)
+
+
+def to_unit(images: UInt8[Tensor, "*B"] | Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """Floats in [0, 1]; those that are floats already stay as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 class StateEncoder(nn.Module):

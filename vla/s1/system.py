@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vla.actions.fast import FastTokens
 from vla.errors import UserError
-from vla.s1.encoder import CameraEncoder, StateEncoder, ThoughtEncoder
+from vla.s1.encoder import CameraEncoder, StateEncoder, ThoughtEncoder, to_unit
 from vla.s1.heads import HEADS, Decode, make_head
 from vla.s1.trunk import Past, Trunk
 
@@ -108,7 +108,7 @@ class FastSystem(nn.Module):
 
     def _decoder(self, images: Images, state: Tensor, latents: Tensor, age: Tensor) -> Decode:
         felt = self.state(state).unsqueeze(1)
-        seen = [encoder(self.resized(images[name])) for name, encoder in self.cameras.items()]
+        seen = [encoder(self._resized(images[name])) for name, encoder in self.cameras.items()]
         thought = self.thought(latents, age)
         remembered = self.trunk.remember(torch.cat([*seen, felt, thought], dim=1))
         # Also added to every action token: the trunk need not learn to look for them first.
@@ -121,13 +121,12 @@ class FastSystem(nn.Module):
 
     def pixels(self, images: Images) -> dict[str, Float[Tensor, "B H W 3"]]:
         """The images of S1's cameras at its own size, as floats in [0, 1]."""
-        seen = {name: self.resized(images[name]) for name in self.cameras}
-        return {name: image.float() / 255 if image.dtype == torch.uint8 else image for name, image in seen.items()}
+        return {name: to_unit(self._resized(images[name])) for name in self.cameras}
 
-    def resized(self, images: Tensor) -> Tensor:
+    def _resized(self, images: Tensor) -> Tensor:
         if tuple(images.shape[1:3]) == self.config.image_size:
             return images
-        pixels = images.movedim(-1, 1).float() / (255 if images.dtype == torch.uint8 else 1)
+        pixels = to_unit(images).movedim(-1, 1)
         size = self.config.image_size
         return nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True).movedim(1, -1)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from vla.data.doctor.finding import Curve, Finding
 from vla.data.doctor.pictures import frames_at
-from vla.data.doctor.recording import ACTION, STATE, Recording
+from vla.data.doctor.recording import Recording
 from vla.data.doctor.replay import chosen
-from vla.data.lerobot_v3 import IMAGES
+from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
 
 Predict = Callable[[Mapping[str, NDArray[np.uint8]], Float[np.ndarray, " S"], str], Float[np.ndarray, "H A"]]
 """Images by camera, state and instruction to a chunk of actions, all in the spec's units."""

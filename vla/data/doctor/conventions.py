@@ -15,7 +15,7 @@ from vla.actions.rotations import wxyz_to_xyzw
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.motion import Pair, correlation, fisher, measured_by, state_layout, turns
 from vla.data.doctor.patient import Patient, robust
-from vla.data.doctor.recording import ACTION, STATE
+from vla.data.lerobot_v3 import ACTION, STATE
 
 SIGMAS = 5.0
 LATEST = 0.25

@@ -9,8 +9,7 @@ import numpy as np
 from vla.actions.rotations import TO_MATRIX
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.patient import Patient
-from vla.data.doctor.recording import ACTION, STATE
-from vla.data.lerobot_v3 import IMAGES
+from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
 from vla.spec import Field, RobotSpec, field_slices
 
 TIME_TOLERANCE = 1e-4
@@ -243,9 +242,8 @@ def _ranges(
             continue
         if name == "gripper" and field.unit in ("1", "%"):
             # A tenth beyond is calibration; more is another unit.
-            top = 100 if field.unit == "%" else 1
-            beyond = np.maximum(part - top, -part).max(1) / top
-            yield from _first(patient, beyond > 0.1, f"{key}.gripper should be 0 to {top}, is {_range(part)}")
+            beyond = np.maximum(part - field.whole, -part).max(1) / field.whole
+            yield from _first(patient, beyond > 0.1, f"{key}.gripper should be 0 to {field.whole:g}, is {_range(part)}")
         if field.rotation in ("quaternion_xyzw", "rot6d", "matrix"):
             length = np.linalg.norm(part[:, :4] if field.size == 4 else part[:, :3], axis=1)
             says = (

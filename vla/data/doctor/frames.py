@@ -12,7 +12,7 @@ import numpy as np
 from vla.data.doctor.cameras import live
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.patient import Patient, robust, runs
-from vla.data.doctor.recording import ACTION, STATE
+from vla.data.lerobot_v3 import ACTION, STATE
 
 ALIKE = 0.7
 """Cosine of the angle between steps, each entry in its own spread: within 45 degrees."""

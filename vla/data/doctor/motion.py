@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.actions import rotations
-from vla.data.doctor.recording import ACTION, STATE, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import ACTION, STATE
 from vla.spec import Field, RobotSpec, field_slices
 
 Steps = Float[np.ndarray, "T D"]

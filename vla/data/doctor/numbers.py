@@ -9,7 +9,7 @@ import numpy as np
 from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.motion import state_layout
 from vla.data.doctor.patient import Patient, robust, runs
-from vla.data.doctor.recording import ACTION, STATE
+from vla.data.lerobot_v3 import ACTION, STATE
 
 LIMIT_SLACK = 1.5
 """A frame that comes half a period late makes a speed look half as much again."""

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from vla.data.doctor import motion, pictures
 from vla.data.doctor.finding import Need
-from vla.data.doctor.recording import STATE, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import STATE
 
 MAD_TO_SIGMA = 1.4826
 """Of a normal distribution, from the median absolute deviation."""

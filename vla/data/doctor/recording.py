@@ -14,7 +14,6 @@ import numpy as np
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
-STATE, ACTION = "observation.state", "action"
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.data.doctor.finding import Curve, Finding
-from vla.data.doctor.recording import ACTION, STATE, Recording
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import ACTION, STATE
 from vla.errors import UserError
 
 WINDOW_S = 1.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vla.data.doctor.pictures import frames_at
-from vla.data.doctor.recording import ACTION, STATE, Recording
-from vla.data.lerobot_v3 import IMAGES
+from vla.data.doctor.recording import Recording
+from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
 from vla.data.plots import lines, strip
 from vla.data.view.episodes import Shown, episodes_to_show
 from vla.page import page, table
