@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, RunResult, loader, receipt_periods, run_in_real_time
+from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
+from vla.policies import load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.senses import Senses
@@ -54,7 +55,7 @@ def synchronous(run: RealTimeRun) -> tuple[Float[np.ndarray, " R"], float, float
     import torch
 
     torch.set_num_threads(1)
-    policy, log = loader(run.policy).make(), run.out / "body"
+    policy, log = load_policy(run.policy), run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
     try:
         robot.start()

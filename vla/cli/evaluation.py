@@ -21,6 +21,7 @@ from vla.cli.common import (
     write_json,
 )
 from vla.errors import UserError
+from vla.policies import check_policy
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 
@@ -66,7 +67,7 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     if args.report:
         assets.check_folder_writable(args.report, "--report")
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     if args.dataset:
         return _eval_offline(args)
     if args.all_episodes:
@@ -126,7 +127,7 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.robot:
         return _rollout_dds(args)
     check_outputs(video=args.video)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
     from vla.runtime.loop import Timing
 
@@ -159,7 +160,7 @@ def _rollout_dds(args: argparse.Namespace) -> None:
     if args.video:
         raise UserError("rollout: --video films environments, not robots")
     assets.find("robot", args.spec)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     use_dds_options(args)
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.runtime.loop import Timing
@@ -177,7 +178,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     assets.check_folder_writable(args.out)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     from vla.evaluation.demo import demo
 
     demo(policy=args.policy, out=args.out)

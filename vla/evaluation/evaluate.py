@@ -19,6 +19,7 @@ from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles, success_summary
+from vla.policies import check_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import Variant
@@ -77,7 +78,7 @@ def evaluate(
         words_every=WORDS_EVERY_S if options.report else None,
     )
     if loaded is None:
-        assets.find("policy", policy)
+        check_policy(policy)
     if options.report:
         assets.check_folder_writable(options.report, "--report")
     jobs = [Job(index, seed + index) for index in range(episodes)]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from vla import assets
 from vla.errors import UserError
 from vla.evaluation.run_plot import plot_run
-from vla.processes import Maker
+from vla.policies import policy_maker
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.sim_body import DT, read_log
 from vla.robots.sim_wires import BodySettings, World
@@ -52,17 +52,12 @@ class RunResult:
     instruction: str
 
 
-def loader(policy: str) -> Maker:
-    """How the processes of S1 and S2 load a shipped policy, a folder or a hub id. UserError if there is none."""
-    return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": str(assets.find("policy", policy))})
-
-
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
     """Start everything, drive, stop everything. show: called ten times a second with what was measured so far.
 
     Ctrl-C and SIGTERM bring the robot to rest and end every process. Raises UserError as the parts do.
     """
-    policy = loader(run.policy)
+    policy = policy_maker(run.policy)
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))

@@ -66,7 +66,7 @@ def _shown(console: Console) -> Iterator[Callable[[RunTelemetry, Any], None]]:
 
 def _line(live: Mapping[str, Any], body: Any) -> str:
     age = "-" if live["S2 age s"] is None else f"{live['S2 age s']:.2f} s"
-    doing = f"holds: {live['waits']}" if live["waits"] else "acts"
+    doing = f"holds: {live['waits']}" if live["waits"] else "no answer from the server" if live["away"] else "acts"
     if live["stopped"]:
         doing = f"stopped: {live['stopped']}"
     return (

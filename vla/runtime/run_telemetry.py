@@ -70,6 +70,7 @@ class RunTelemetry:
             "S2 Hz": _rate(self.s2_times, now),
             "S2 age s": self.ages[-1][1] if self.ages else None,
             "waits": self.holds[-1][1] if self.holds else "start",
+            "away": self._watch.fast[-1].away if self._watch and self._watch.fast else "",
             "commands": state.tick if state else 0,
             "missed": state.missed if state else 0,
             "stopped": state.stopped if state else None,
