@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 
 PATIENCE = 300.0
 
@@ -12,12 +11,12 @@ PATIENCE = 300.0
 class Server:
     """address: what it printed first, a url or a port."""
 
-    def __init__(self, *command: str, **environment: str) -> None:
+    def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *command],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": ":".join(sys.path), **environment},
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
         )
         self.address = self._process.stdout.readline().strip()
         assert self.address, "the server ended before it was ready"
@@ -38,12 +37,3 @@ class Server:
         self._process.kill()
         self._process.wait(PATIENCE)
         self._process.stdout.close()
-
-
-@contextmanager
-def served(policy: str, *options: str, **environment: str):
-    server = Server("-m", "vla.cli", "serve", "--policy", policy, "--port", "0", *options, **environment)
-    try:
-        yield server
-    finally:
-        server.kill()

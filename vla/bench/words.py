@@ -20,8 +20,8 @@ from vla.bench.table import Row, report
 from vla.data.stills import StillScenes, StillSettings, collect_stills
 from vla.data.workers import progress_bar
 from vla.errors import UserError
-from vla.policies import load_here
 from vla.evaluation.statistics import wilson
+from vla.policies import load_here
 from vla.s2.places import places_in, plain_words
 from vla.s2.system import SlowSystem
 

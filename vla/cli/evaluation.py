@@ -54,6 +54,9 @@ def _add_eval(commands: Any) -> None:
         help="S1 alone: latents stay 'none yet'; the same as --variant no-thoughts",
     )
     add_delays(parser)
+    parser.add_argument(
+        "--real-time", action="store_true", help="in wall-clock time, one after the other, as rollout --real-time"
+    )
     add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     offline = parser.add_argument_group("on recorded episodes", "No simulator: errors of actions at ages of thoughts.")
@@ -83,6 +86,7 @@ def _eval(args: argparse.Namespace) -> None:
         swap=args.swap,
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+        real_time=args.real_time,
         report=args.report,
         compare=args.compare,
     )
@@ -92,8 +96,9 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    if args.report or args.compare or args.swap or args.variant != "two-speed":
-        raise UserError("eval: --report, --compare, --swap and --variant are for environments, not for --dataset")
+    if args.report or args.compare or args.swap or args.real_time or args.variant != "two-speed":
+        said = "--report, --compare, --swap, --real-time and --variant"
+        raise UserError(f"eval: {said} are for environments, not for --dataset")
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes)

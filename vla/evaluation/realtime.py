@@ -44,12 +44,17 @@ class RealTimeRun:
 
 @dataclass(frozen=True)
 class RunResult:
-    """receipts: when the robot received each command (s). body: the last it said of itself."""
+    """receipts: when the robot received each command (s). body: the last it said of itself. asked_s: when the
+    instruction was given, in seconds of the body's time. lost: what could not be written down, and why: a full disk
+    does not end the run.
+    """
 
     telemetry: RunTelemetry
     receipts: Float[np.ndarray, " R"]
     body: Any
     instruction: str
+    asked_s: float
+    lost: tuple[str, ...] = ()
 
 
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
@@ -64,6 +69,7 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     with _terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:
+            asked_s = robot.state().ticks * DT
             instruction = run.world.instruction or robot.state().instruction
             supervisor.instruct(instruction)
             while time.monotonic() < telemetry.began + run.seconds:
@@ -82,8 +88,15 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
         finally:
             telemetry.close()
     receipts = read_log(log, robot.spec)[0][:, 0]
-    plot_run(run.out / "run.png", telemetry, receipts, DT)
-    return RunResult(telemetry, receipts, robot.state(), instruction)
+    body = robot.state()
+    lost = [telemetry.lost] if telemetry.lost else []
+    if body.log_lost:
+        lost.append(f"the robot's log ends early: {body.log_lost}")
+    try:
+        plot_run(run.out / "run.png", telemetry, receipts, DT)
+    except OSError as error:
+        lost.append(f"run.png is not whole: {error.strerror or error}")
+    return RunResult(telemetry, receipts, body, instruction, asked_s, tuple(lost))
 
 
 def receipt_periods(receipts: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R-1"]:

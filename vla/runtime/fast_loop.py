@@ -89,7 +89,7 @@ class FastLoop:
         self._away, self._ask_again = "", -math.inf
 
     def turn(self) -> FastReport:
-        """Plan, if it is time and nothing forbids it. While a policy's server is away the robot follows what was sent."""
+        """Plan, if it is time and nothing forbids it. While a server is away the robot follows what was sent."""
         if self._clock() >= self._ask_again:
             try:
                 return self._turn()
