@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 
@@ -183,7 +183,8 @@ class _Line:
     def _limit_sending(self, connection: ClientConnection) -> None:
         """A peer that takes nothing any more must not block us for ever."""
         if hasattr(socket, "SO_SNDTIMEO"):
-            limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
+            half = self._timeout / 2  # it counts anew after a part was taken
+            limit = struct.pack("ll", int(half), int(half % 1 * 1e6))
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def _refused(self, status: int) -> UserError:
@@ -210,6 +211,8 @@ class _Line:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, ConnectionClosed):
+        return "the connection broke"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
