@@ -19,4 +19,4 @@ class Served(SwayingPolicy):
     s2 = SimpleNamespace(config=SimpleNamespace(cameras=("front",)))
 
 
-PolicyServer(Served(sys.argv[2]), port=int(sys.argv[1])).run(lambda port: print(port, flush=True))
+PolicyServer(Served(sys.argv[2]), port=int(sys.argv[1])).run(lambda port: print(f"ws://127.0.0.1:{port}", flush=True))
