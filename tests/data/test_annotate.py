@@ -89,7 +89,10 @@ def test_an_answer_is_found_in_whatever_is_written_around_it():
         ({**GOOD, "instruction": "lift\x1b[2Jit"}, "cannot be printed"),
         ({**GOOD, "confidence": 1}, "unknown key confidence"),
         ({"subtasks": []}, "instruction is missing"),
-        ({**GOOD, "subtasks": [{"start": 0.5, "stop": 0.5, "text": "a"}]}, r"subtasks\[0\].stop 0.5 does not come after"),
+        (
+            {**GOOD, "subtasks": [{"start": 0.5, "stop": 0.5, "text": "a"}]},
+            r"subtasks\[0\].stop 0.5 does not come after",
+        ),
         ({**GOOD, "subtasks": [{"start": -1, "stop": 0.5, "text": "a"}]}, "does not come after start -1"),
         ({**GOOD, "subtasks": [GOOD["subtasks"][1], GOOD["subtasks"][0]]}, r"subtasks\[1\] starts at 0 s, within"),
         ({**GOOD, "subtasks": [{"start": 0, "stop": 9, "text": "a"}]}, "speaks of 9 s, the episode lasts 1.0 s"),
