@@ -23,7 +23,7 @@ from vla.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s2"))  # for tiny_vlms.py
 
-from tiny_vlms import write_vlm  # noqa: E402
+from tiny_vlms import write_vlm
 
 FILE = Path("meta/annotations.jsonl")
 VLM, PERSON = Source("vlm", "some/vlm", "1"), Source("person", "ada", "")
