@@ -92,6 +92,8 @@ def _is_one(kind: Kind, path: Path) -> bool:
 
 
 def _not_found(kind: Kind, text: str, path: Path) -> str:
+    if kind == "policy" and text.startswith(("ws://", "wss://")):
+        return f"policy {text}: a server will not do here, this needs the policy's files: give a name or a folder"
     if kind == "policy" and path.is_dir():
         return f"{kind} {text!r}: the folder has no tandem.json, so it holds no checkpoint"
     shipped = names(kind)

@@ -11,6 +11,7 @@ from typing import Any
 
 from vla import assets
 from vla.errors import UserError
+from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def teleop(options: TeleopOptions) -> None:
     from vla.teleop.session import Session
 
     spec = RobotSpec.load(assets.find("robot", find_environment(options.robot).robot))
-    policy = _load_policy(options.policy) if options.policy else None
+    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S) if options.policy else None
     if policy is not None:
         policy.spec.check_robot(spec)
     reserve = int(options.reserve_gb * 1e9)
@@ -95,10 +96,3 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return ""
-
-
-def _load_policy(name: str) -> Any:
-    folder = assets.find("policy", name)
-    from vla.tandem import TandemPolicy
-
-    return TandemPolicy.from_pretrained(folder)
