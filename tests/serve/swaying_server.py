@@ -6,10 +6,8 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 
-import torch
 from swaying_policy import SwayingPolicy
 
-from vla.s2.thought import Thought
 from vla.serve.server import PolicyServer
 
 
@@ -19,9 +17,6 @@ class Served(SwayingPolicy):
     config = SimpleNamespace(replan_steps=4, fast=SimpleNamespace(horizon=40, max_age=2.0))
     s1 = SimpleNamespace(config=SimpleNamespace(cameras=("front", "wrist")), latent_shape=(2, 3), state_dict=dict)
     s2 = SimpleNamespace(config=SimpleNamespace(cameras=("front",)))
-
-    def think(self, images, instruction, stamp, instruction_id=0, words=False):
-        return Thought(torch.zeros(2, 3), stamp, instruction_id)
 
 
 PolicyServer(Served(sys.argv[2]), port=int(sys.argv[1])).run(lambda port: print(port, flush=True))

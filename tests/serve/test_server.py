@@ -224,7 +224,7 @@ def test_an_open_door_needs_a_key(policy):
 def test_a_server_that_is_gone_is_named(policy):
     with serving(policy) as url, RemotePolicy(url) as remote:
         pass
-    with pytest.raises(UserError, match="is gone"):
+    with pytest.raises(UserError, match="cannot be reached"):
         remote.think({}, "lift", 0.0)
     with pytest.raises(UserError, match="cannot be reached"):
         RemotePolicy(url, timeout=2)

@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
@@ -29,7 +28,9 @@ from vla.errors import UserError
 from vla.s2.thought import Thought
 from vla.serve.codec import MessageError, pack, unpack
 from vla.serve.requests import Act, Expected, Observe, Think, read_request
-from vla.tandem import TandemPolicy
+
+if TYPE_CHECKING:  # loads torch, which serving as such has no use for
+    from vla.tandem import TandemPolicy
 
 MAX_BYTES = 32 * 2**20
 """Of a message: a few full-size camera images."""
@@ -135,7 +136,7 @@ class PolicyServer:
         request = read_request(message, self._expected)
         if isinstance(request, Think):
             thought, slow_ms = await self._slow(_timed, client, self._think, request)
-            latents = thought.latents.numpy()
+            latents = np.asarray(thought.latents, np.float32)
             answer = {"latents": latents, "stamp": thought.stamp, "instruction_id": thought.instruction_id}
             return answer | {"text": thought.text, "timing": {"s2_ms": slow_ms}}
         if isinstance(request, Act):
@@ -161,7 +162,8 @@ class PolicyServer:
     def _act(self, request: Act) -> np.ndarray:
         thought = None
         if request.latents is not None and request.stamp is not None:
-            thought = Thought(torch.from_numpy(request.latents), request.stamp, request.instruction_id)
+            latents: Any = request.latents
+            thought = Thought(latents, request.stamp, request.instruction_id)
         return self._policy.act(request.images, request.state, thought, request.now, request.prefix)
 
 
