@@ -20,6 +20,7 @@ from vla import assets
 from vla.bench.bench_arm import BenchArm, Cameras
 from vla.bench.table import Row, report
 from vla.data.live import LiveRecorder, LiveSettings
+from vla.errors import UserError
 from vla.spec import ActionSpec, Camera, Field, RobotSpec
 from vla.teleop.devices import Reading
 from vla.teleop.session import Session
@@ -43,6 +44,9 @@ class Measured:
     waiting: int
 
     def rows(self) -> dict[str, tuple[float, str]]:
+        """Name -> value and unit. Raises UserError if there is nothing to measure."""
+        if len(self.sent) < 3:
+            raise UserError("bench teleop: fewer than three commands; give more --minutes")
         periods = 1e3 * np.diff(self.sent)
         p50, p99 = np.percentile(np.abs(periods - 1e3 / HZ), [50, 99])
         made = int(self.seen[-1] - self.seen[0]) + 1
