@@ -315,7 +315,9 @@ class RobotSpec:
     def summary(self) -> str:
         """The robot in one line."""
         cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in self.cameras) or "none"
-        return f"{self.name}: cameras {cameras}; state {self.state_size}; action {self.action_size} ({self.action.mode})"
+        return (
+            f"{self.name}: cameras {cameras}; state {self.state_size}; action {self.action_size} ({self.action.mode})"
+        )
 
 
 def field_slices(fields: Iterable[Field]) -> dict[str, slice]:
