@@ -9,18 +9,21 @@ from typing import Any
 from vla.cli.arguments import environment, one_of, seconds, whole
 from vla.cli.common import add_command
 
-DEVICES = ("web",)
+DEVICES = {
+    "web": "a page in a browser (default)",
+    "keyboard": "the keys of this terminal, also over SSH",
+}
 
 
 def add(commands: Any) -> None:
-    parser = add_command(commands, "teleop", _teleop, "drive a robot from a browser, and record it")
+    parser = add_command(commands, "teleop", _teleop, "drive a robot, and record it")
     parser.add_argument("--robot", default="tabletop", type=environment, metavar="R", help="default %(default)s")
     parser.add_argument(
         "--device",
         default="web",
         type=one_of("device", DEVICES),
         metavar="D",
-        help="web (default): a page in a browser",
+        help="; ".join(f"{name}: {about}" for name, about in DEVICES.items()),
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
     parser.add_argument("--policy", metavar="P", help="drives when it is told to; a person takes over at any time")

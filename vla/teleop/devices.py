@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+if TYPE_CHECKING:
+    from vla.teleop.moment import Moment
+
+Wish = tuple[str, Any]
+"""What `Session.ask` takes."""
 HEARTBEAT_S = 0.2
 """An operator not heard of for this long is not there."""
 
@@ -35,6 +40,42 @@ class Device(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class LocalDevice(Device, Protocol):
+    """One that is plugged into this machine, or its terminal. Polled by one thread, read by another."""
+
+    @property
+    def about(self) -> str:
+        """What to press, in a few lines."""
+        ...
+
+    @property
+    def prompt(self) -> str | None:
+        """What is being typed, if anything is."""
+        ...
+
+    def poll(self, moment: Moment) -> list[Wish]:
+        """Look at the device, for a few hundredths of a second; returns what the operator has asked for since."""
+        ...
+
+
+class Grip:
+    """The clutch and the gripper of a device whose buttons say "the other way": both follow what became of them."""
+
+    def __init__(self) -> None:
+        self.clutch, self.open = False, True
+        self._trips: int | None = None
+
+    def follow(self, moment: Moment) -> None:
+        """A clutch that the session opened stays open until it is pressed again; the policy may move the gripper."""
+        if self._trips is not None and moment.trips > self._trips:
+            self.clutch = False
+        self._trips = moment.trips
+        if moment.stopped is not None:
+            self.clutch = False
+        if not self.clutch and moment.driver != "person":
+            self.open = moment.gripper > 0.5
 
 
 class Clutch:
