@@ -80,7 +80,7 @@ def test_survives_saving_and_loading(spec: RobotSpec, tmp_path: Path) -> None:
         (["action", "mode"], "teleport", "action.mode must be one of 'ee_delta'"),
         (["action", "fields", 2, "size"], True, "action.fields[2].size must be a whole number, got true or false"),
         (["action", "fields", 2, "unit"], "degrees", "action.fields[2].unit must be one of 'rad'"),
-        (["action", "fields", 2, "unit"], "%", "limits and kinematics need rad and shares of 1, gripper is in %"),
+        (["state", 0, "unit"], "%", "limits and kinematics need rad or deg, joint_position is in %"),
         (["action", "gripper"], None, "action.gripper and a field named gripper go together"),
         (["limits", "velocity"], [1, 2], "limits.velocity has 2 joints, position 7"),
         (["limits", "position", 3], [1, -1], "limits.position[3] must be [low, high] with low < high"),

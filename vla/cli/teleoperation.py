@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.cli.arguments import environment, one_of, seconds, whole
-from vla.cli.common import add_command
+from vla.cli.common import add_command, add_dds_options, add_lerobot_robot, use_dds_options
 
 DEVICES = {
     "web": "a page in a browser (default)",
@@ -15,9 +15,20 @@ DEVICES = {
 }
 
 
+ROBOTS = ("dds", "lerobot")
+
+
 def add(commands: Any) -> None:
     parser = add_command(commands, "teleop", _teleop, "drive a robot, and record it")
-    parser.add_argument("--robot", default="tabletop", type=environment, metavar="R", help="default %(default)s")
+    parser.add_argument(
+        "--robot",
+        default="tabletop",
+        type=_robot,
+        metavar="R",
+        help="a simulated one (default %(default)s), or dds: a ROS 2 robot, without ROS; or lerobot: any of LeRobot's",
+    )
+    parser.add_argument("--spec", metavar="FILE", help="of a real robot: a file or a shipped robot")
+    parser.add_argument("--instruction", default="", metavar="TEXT", help="where no simulated scene has one")
     parser.add_argument(
         "--device",
         default="web",
@@ -34,9 +45,16 @@ def add(commands: Any) -> None:
     parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
     parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
+    add_lerobot_robot(parser)
+    add_dds_options(parser.add_argument_group("with --robot dds"))
 
 
 def _teleop(args: argparse.Namespace) -> None:
     from vla.teleop.command import TeleopOptions, teleop
 
-    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name != "run"}))
+    use_dds_options(args)
+    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in ("run", "loopback")}))
+
+
+def _robot(text: str) -> str:
+    return text if text in ROBOTS else environment(text)

@@ -39,6 +39,11 @@ class TeleopOptions:
     heartbeat: float = 0.2
     preroll: float = 0.5
     reserve_gb: float = 1.0
+    spec: str | None = None
+    robot_config: tuple[str, ...] = ()
+    device_config: tuple[str, ...] = ()
+    domain: int | None = None
+    instruction: str = ""
 
 
 def teleop(options: TeleopOptions) -> None:
@@ -64,7 +69,13 @@ def teleop(options: TeleopOptions) -> None:
         live = LiveSettings(options.operator or _login(), front.device.name, options.preroll, reserve=reserve)
         recorder = stack.enter_context(LiveRecorder(out, body.spec, live))
         first = options.seed + next_number(out)
-        settings = SessionSettings(first, options.heartbeat, policy_name=options.policy or "")
+        settings = SessionSettings(
+            first,
+            options.heartbeat,
+            policy_name=options.policy or "",
+            instruction=options.instruction,
+            paced=body.paced,
+        )
         session = Session(body.make, front.device, recorder, policy, settings, front.on_step)
         stack.callback(session.close)
         session.start()
