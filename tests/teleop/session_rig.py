@@ -61,9 +61,9 @@ def session(folder, policy=None, seed=0):
 
 
 @contextmanager
-def session_with(make, spec, folder, policy=None, **settings):
-    """A session with the robot that `make` gives; policy: given the spec, makes one."""
-    hand = ScriptedHand()
+def session_with(make, spec, folder, policy=None, device=None, **settings):
+    """A session with the robot that `make` gives; policy: given the spec, makes one. device: instead of a script."""
+    hand = device or ScriptedHand()
     live = LiveSettings("operator", "script", preroll_s=0, reserve=0)
     with LiveRecorder(folder / "data", spec, live) as recorder:
         made = policy(spec) if policy else None

@@ -44,7 +44,7 @@ def test_a_session_drives_records_and_loses_a_robot_over_dds(tmp_path, domain):
         hand.clutch = False
         rests(live)
         live.ask("start")
-        wait_for(live, lambda _: recorder.status().frames > 3, "frames are recorded")
+        wait_for(live, lambda _: recorder.status().recording and recorder.status().frames > 3, "it records again")
         os.kill(sim.process.pid, signal.SIGSTOP)
         wait_for(live, lambda now: any("kept as a failure" in note.text for note in now.notes), "the take ends")
         assert any("stands still" in note.text for note in live.moment().notes) and not recorder.status().recording

@@ -6,12 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import environment, one_of, seconds, whole
+from vla.cli.arguments import above_zero, environment, one_of, seconds, whole
 from vla.cli.common import add_command, add_dds_options, add_lerobot_robot, use_dds_options
 
 DEVICES = {
     "web": "a page in a browser (default)",
     "keyboard": "the keys of this terminal, also over SSH",
+    "gamepad": "one that SDL knows",
+    "spacemouse": "one of 3Dconnexion's",
+    "lerobot": "any of LeRobot's teleoperators, such as a leader arm",
 }
 
 
@@ -45,7 +48,16 @@ def add(commands: Any) -> None:
     parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
     parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
+    parser.add_argument("--speed", type=above_zero, default=1.0, metavar="X", help="times the usual speed (default 1)")
     add_lerobot_robot(parser)
+    parser.add_argument(
+        "--device-config",
+        nargs="+",
+        default=(),
+        metavar="FILE|KEY=VALUE",
+        help="with --device lerobot: as LeRobot has it, type=so101_leader port=/dev/ttyACM1",
+    )
+    parser.add_argument("--device-units", choices=("deg", "rad"), default="deg", help="of a leader's joints")
     add_dds_options(parser.add_argument_group("with --robot dds"))
 
 

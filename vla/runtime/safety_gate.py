@@ -166,6 +166,11 @@ class SafetyGate:
         return self._ready().pose
 
     @property
+    def target(self) -> tuple[Position, Matrix]:
+        """The pose of the tool that a delta would integrate onto, in the base frame."""
+        return self._place, self._turn
+
+    @property
     def twist(self) -> Float[np.ndarray, " 6"]:
         """The commanded velocity of the tool: m/s and rad/s in the base frame."""
         return self._arm.jacobian(self.motion.position) @ self.motion.velocity

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vla import assets
 from vla.errors import UserError
@@ -42,6 +42,8 @@ class TeleopOptions:
     spec: str | None = None
     robot_config: tuple[str, ...] = ()
     device_config: tuple[str, ...] = ()
+    device_units: Literal["deg", "rad"] = "deg"
+    speed: float = 1.0
     domain: int | None = None
     instruction: str = ""
 
@@ -57,6 +59,7 @@ def teleop(options: TeleopOptions) -> None:
     from vla.data.publish import next_number
     from vla.teleop.bodies import choose_body
     from vla.teleop.control import SessionSettings
+    from vla.teleop.mapping import Scaling
     from vla.teleop.session import Session
 
     body = choose_body(options)
@@ -72,6 +75,7 @@ def teleop(options: TeleopOptions) -> None:
         settings = SessionSettings(
             first,
             options.heartbeat,
+            Scaling().times(options.speed),
             policy_name=options.policy or "",
             instruction=options.instruction,
             paced=body.paced,
@@ -112,7 +116,7 @@ def _front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterat
     from vla.teleop.console import drive
     from vla.teleop.local import open_device
 
-    device = open_device(options)
+    device = open_device(options, body.spec)
     try:
         print(f"{device.about}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
         yield _Front(device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))

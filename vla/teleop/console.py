@@ -35,12 +35,14 @@ def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz
             if new or now - shown >= SHOW_S:
                 told, shown = max([told, *(note.number for note in new)]), now
                 notes = [Text(note.text, "bold red" if note.bad else "") for note in new]
-                show(notes, status_line(moment, status, rate_hz, device.prompt))
+                show(notes, status_line(moment, status, rate_hz, device.prompt, device.trouble))
     if session.error is not None:
         raise session.error
 
 
-def status_line(moment: Moment, status: LiveStatus, rate_hz: float, prompt: str | None = None) -> Text:
+def status_line(
+    moment: Moment, status: LiveStatus, rate_hz: float, prompt: str | None = None, trouble: str = ""
+) -> Text:
     """How things stand, most urgent first: what is cut off on a narrow terminal matters least."""
     if prompt is not None:
         return Text.assemble(("Instruction: ", "bold"), prompt, ("▏", "blink"), ("   Enter takes it", "dim"))
@@ -49,8 +51,7 @@ def status_line(moment: Moment, status: LiveStatus, rate_hz: float, prompt: str 
     parts.append(Text(f"{moment.rate_hz:.1f} of {rate_hz:g} Hz", "red" if slow else ""))
     if moment.rules:
         parts.append(Text(f"limited: {', '.join(moment.rules)}", "yellow"))
-    if status.trouble:
-        parts.append(Text(status.trouble, "bold red"))
+    parts += [Text(told, "bold red") for told in (trouble, status.trouble) if told]
     if moment.success:
         parts.append(Text("the scene says: done", "green"))
     if moment.policy_on:

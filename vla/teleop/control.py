@@ -19,7 +19,7 @@ from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Policy
 from vla.runtime.safety_gate import Passed
 from vla.runtime.threaded_pilot import PilotStatus, ThreadedPilot
-from vla.teleop.devices import HEARTBEAT_S, Clutch, Device
+from vla.teleop.devices import HEARTBEAT_S, Clutch, Device, Reading
 from vla.teleop.mapping import Mapper, Scaling
 from vla.teleop.moment import Moment, Note
 from vla.teleop.periods import Periods
@@ -94,8 +94,7 @@ class LiveLoop:
             self._release_policy(f"{self._clutch.why}: the arm holds")
         if reading is not None and engaged:
             self._gripper = reading.gripper
-        move = reading.move if reading is not None and engaged else np.zeros(6)
-        action, driver = self._choose(move, engaged, now)
+        action, driver = self._choose(reading if engaged else None, now)
         before, captured = self._observation, self._captured
         passed = self._guarded.check(action, now, before)
         if driver == "policy" and len(self._gate.gripper):
@@ -106,16 +105,20 @@ class LiveLoop:
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
-    def _choose(self, move: NDArray[np.float64], engaged: bool, now: float) -> tuple[NDArray[Any] | None, Driver]:
-        """The person before the policy; nobody: hold."""
+    def _choose(self, hand: Reading | None, now: float) -> tuple[NDArray[Any] | None, Driver]:
+        """The person before the policy; nobody: hold. hand: that has hold of the arm."""
         if self._gate.stopped is not None or self._lost:
             self._mapper.rest()
             return None, "nobody"
-        if engaged or not self._mapper.at_rest:
+        if hand is None:
+            self._mapper.let_go()
+        if hand is not None or not self._mapper.at_rest:
             self._handed = now
             if self._pilot is not None and self._pilot.engaged:
                 self._correcting = True
-            return self._mapper.action(move, self._gripper), "person"
+            if hand is not None and hand.joints is not None:
+                return self._mapper.follow(hand.joints, self._gripper), "person"
+            return self._mapper.action(np.zeros(6) if hand is None else hand.move, self._gripper), "person"
         pilot = self._pilot
         if pilot is None or not pilot.engaged:
             return None, "nobody"

@@ -20,13 +20,15 @@ HEARTBEAT_S = 0.2
 @dataclass(frozen=True)
 class Reading:
     """move (6,): in [-1, 1]; forward, left, up, and turning about these axes, in the base frame. gripper: in [0, 1],
-    how far open. clutch: the hand is on the robot. stamp: when it was said, seconds on `time.monotonic`.
+    how far open. clutch: the hand is on the robot. stamp: when it was said, seconds on `time.monotonic`. joints: (N,)
+    rad, where a leader arm is, instead of `move`.
     """
 
     move: Float[np.ndarray, " 6"]
     gripper: float
     clutch: bool
     stamp: float
+    joints: Float[np.ndarray, " N"] | None = None
 
 
 class Device(Protocol):
@@ -53,6 +55,11 @@ class LocalDevice(Device, Protocol):
     @property
     def prompt(self) -> str | None:
         """What is being typed, if anything is."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used just now, or ""."""
         ...
 
     def poll(self, moment: Moment) -> list[Wish]:

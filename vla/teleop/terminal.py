@@ -38,7 +38,7 @@ class Terminal:
         self.heard = time.monotonic()
         self.gone = False
 
-    def keys(self) -> list[str]:
+    def pressed(self) -> list[str]:
         """Those pressed since the last call; waits up to POLL_S for the first."""
         try:
             self._ask(time.monotonic())
@@ -56,7 +56,7 @@ class Terminal:
 
     def close(self) -> None:
         try:
-            self.keys()  # an answer that comes later would be typed into the shell
+            self.pressed()  # an answer that comes later would be typed into the shell
             termios.tcsetattr(self._in, termios.TCSAFLUSH, self._before)
         except (OSError, termios.error):
             self.gone = True
@@ -72,6 +72,7 @@ class KeyboardDevice:
 
     name = "keyboard"
     about = HELP
+    trouble = ""
 
     def __init__(self) -> None:
         self._terminal, self._keys = Terminal(), Keys()
@@ -83,7 +84,7 @@ class KeyboardDevice:
 
     def poll(self, moment: Moment) -> list[Wish]:
         self._keys.follow(moment)
-        pressed = self._terminal.keys()
+        pressed = self._terminal.pressed()
         now = time.monotonic()
         wishes = [wish for key in pressed for wish in self._keys.press(key, now)]
         self._newest = None if self._terminal.gone else self._keys.reading(now, self._terminal.heard)
