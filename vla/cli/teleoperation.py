@@ -15,6 +15,7 @@ DEVICES = {
     "gamepad": "one that SDL knows",
     "spacemouse": "one of 3Dconnexion's",
     "lerobot": "any of LeRobot's teleoperators, such as a leader arm",
+    "scripted": "in simulation, its expert, who takes over when the policy is slow",
 }
 
 
@@ -56,6 +57,9 @@ def add(commands: Any) -> None:
         default=(),
         metavar="FILE|KEY=VALUE",
         help="with --device lerobot: as LeRobot has it, type=so101_leader port=/dev/ttyACM1",
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1), default=50, metavar="N", help="with --device scripted: takes (default 50)"
     )
     parser.add_argument("--device-units", choices=("deg", "rad"), default="deg", help="of a leader's joints")
     add_dds_options(parser.add_argument_group("with --robot dds"))

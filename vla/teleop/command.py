@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
     from vla.robots.base import Robot
     from vla.spec import RobotSpec
     from vla.teleop.bodies import BodyChoice
-    from vla.teleop.devices import Device
+    from vla.teleop.devices import Device, LocalDevice
     from vla.teleop.moment import Moment
     from vla.teleop.session import Session
 
@@ -44,6 +44,7 @@ class TeleopOptions:
     device_config: tuple[str, ...] = ()
     device_units: Literal["deg", "rad"] = "deg"
     speed: float = 1.0
+    episodes: int = 50
     domain: int | None = None
     instruction: str = ""
 
@@ -80,7 +81,7 @@ def teleop(options: TeleopOptions) -> None:
             instruction=options.instruction,
             paced=body.paced,
         )
-        session = Session(body.make, front.device, recorder, policy, settings, front.on_step)
+        session = Session(front.make, front.device, recorder, policy, settings, front.on_step)
         stack.callback(session.close)
         session.start()
         front.run(session, recorder)
@@ -100,8 +101,9 @@ def _publish(out: Path, spec: RobotSpec, takes: Sequence[KeptTake]) -> None:
 
 @dataclass(frozen=True)
 class _Front:
-    """What the operator has before them. run: returns when the session is to end. on_step: as `Session` takes it."""
+    """What the operator has before them. run: returns when the session is to end. make, on_step: as `Session` has them."""
 
+    make: Callable[[], Robot]
     device: Device
     run: Callable[[Session, LiveRecorder], None]
     on_step: Callable[[Robot, Moment], None] | None = None
@@ -114,14 +116,29 @@ def _front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterat
             yield front
         return
     from vla.teleop.console import drive
-    from vla.teleop.local import open_device
 
-    device = open_device(options, body.spec)
+    device, make = _local_device(options, body, has_policy)
     try:
         print(f"{device.about}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
-        yield _Front(device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))
+        yield _Front(make, device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))
     finally:
         device.close()
+
+
+def _local_device(
+    options: TeleopOptions, body: BodyChoice, has_policy: bool
+) -> tuple[LocalDevice, Callable[[], Robot]]:
+    if options.device == "scripted":
+        from vla.teleop.mapping import Scaling
+        from vla.teleop.scripted import ScriptedOperator
+
+        operator = ScriptedOperator(
+            options.robot, options.episodes, has_policy, Scaling().times(options.speed), options.seed
+        )
+        return operator, operator.beside(body.make)
+    from vla.teleop.local import open_device
+
+    return open_device(options, body.spec), body.make
 
 
 @contextmanager
@@ -138,7 +155,7 @@ def _web_front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> It
         asyncio.run(cockpit.serve(lambda _: _welcome(cockpit.url, options)))
 
     try:
-        yield _Front(device, run, pictures.offer)
+        yield _Front(body.make, device, run, pictures.offer)
     finally:
         pictures.close()
 

@@ -23,13 +23,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz: float) -> None:
-    """Until Ctrl-C, SIGTERM, the terminal's end or the session's; its error is raised."""
+    """Until Ctrl-C, SIGTERM, the terminal's end, the device's wish or the session's end; its error is raised."""
     with _ending() as ending, _screen() as show:
         told, shown = 0, 0.0
         while not ending.is_set() and session.alive:
             moment = session.moment()
             for what, value in device.poll(moment):
-                session.ask(what, value)
+                if what == "end":
+                    ending.set()
+                else:
+                    session.ask(what, value)
             status, now = recorder.status(), time.monotonic()
             new = [note for note in moment.notes if note.number > told]
             if new or now - shown >= SHOW_S:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vla.teleop.moment import Moment
 
 Wish = tuple[str, Any]
-"""What `Session.ask` takes."""
+"""What `Session.ask` takes, or ("end", None)."""
 HEARTBEAT_S = 0.2
 """An operator not heard of for this long is not there."""
 
