@@ -101,7 +101,7 @@ def _publish(out: Path, spec: RobotSpec, takes: Sequence[KeptTake]) -> None:
 
 @dataclass(frozen=True)
 class _Front:
-    """What the operator has before them. run: returns when the session is to end. make, on_step: as `Session` has them."""
+    """What the operator has before them. run: until the session is to end. make, on_step: as `Session` has them."""
 
     make: Callable[[], Robot]
     device: Device

@@ -15,6 +15,7 @@ from vla.data.live import LiveRecorder
 from vla.data.spool import Driver, LiveFrame
 from vla.errors import UserError
 from vla.robots.base import Observation, Robot, SensesLost
+from vla.runtime.commands import Action
 from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Policy
 from vla.runtime.safety_gate import Passed
@@ -95,13 +96,13 @@ class LiveLoop:
         if reading is not None and engaged:
             self._gripper = reading.gripper
         action, driver = self._choose(reading if engaged else None, now)
-        before, captured = self._observation, self._captured
-        passed = self._guarded.check(action, now, before)
+        seen = self._observation, self._captured
+        passed = self._guarded.check(action, now, self._observation)
         if driver == "policy" and len(self._gate.gripper):
             self._gripper = self._gate.layout.opening(self._gate.gripper[0])
         sent = self._exchange(passed)
         if not self._lost and (self._clutch.present or not self._gate.at_rest):
-            self._record(before, captured, passed, sent, driver, now)
+            self._record(seen, passed, sent, driver, now)
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
@@ -146,9 +147,8 @@ class LiveLoop:
             if not self._lost:
                 self._lose(str(error))
         else:
-            if self._lost:
-                self._lost = False
-                self._note("the robot senses again: take hold")
+            if self._lost and self._gate.at_rest:
+                self._find()
         return sent
 
     def _lose(self, what: str) -> None:
@@ -161,15 +161,19 @@ class LiveLoop:
             self._recorder.end(False)
             self._note("the take ends here, and is kept as a failure", bad=True)
 
+    def _find(self) -> None:
+        """Go on from where the robot is now: it may have been moved."""
+        stopped = self._gate.stopped
+        self._guarded.release(self._observation)
+        if stopped is not None:
+            self._gate.stop(stopped)
+        self._lost = False
+        self._note("the robot senses again: take hold")
+
     def _record(
-        self,
-        before: Observation,
-        captured: float,
-        passed: Passed,
-        sent: NDArray[np.float32],
-        driver: Driver,
-        now: float,
+        self, seen: tuple[Observation, float], passed: Passed, sent: Action, driver: Driver, now: float
     ) -> None:
+        before, captured = seen
         commanded = sent if passed.commanded is None else passed.commanded
         intervened = driver == "person" and self._pilot is not None and self._pilot.engaged
         times = {name: captured - before.ages.get(name, 0) for name in (*self._robot.spec.camera_names, "state")}
@@ -310,13 +314,10 @@ class LiveLoop:
     def _instruct(self, text: Any) -> None:
         if self._recorder.status().recording:
             raise UserError("a take keeps its words: end or discard it first")
-        words = " ".join(text.split())[:200] if isinstance(text, str) else ""
-        if not words:
-            raise UserError("say what is to be done")
-        if not self._scenes.instruct(words):
+        if not self._scenes.instruct(text):
             self._note("this scene cannot tell whether that is done: you judge")
         if self._pilot is not None:
-            self._pilot.instruct(words)
+            self._pilot.instruct(self._scenes.instruction)
 
     def _let_policy(self, on: Any) -> None:
         if self._pilot is None:

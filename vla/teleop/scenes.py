@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vla.errors import UserError
 from vla.robots.base import DistantRobot, Robot, SimulatedRobot
 
@@ -29,8 +31,11 @@ class Scenes:
         if isinstance(self._robot, SimulatedRobot):
             self.possible = tuple(dict.fromkeys(one.text for one in self._robot.instructions()))
 
-    def instruct(self, words: str) -> bool:
-        """Ask for something else; returns whether whoever judges can judge it."""
+    def instruct(self, text: Any) -> bool:
+        """Ask for something else; returns whether whoever judges can judge it. UserError for what says nothing."""
+        words = " ".join(text.split())[:200] if isinstance(text, str) else ""
+        if not words:
+            raise UserError("say what is to be done")
         self.instruction = words
         if self._robot is not None:
             try:

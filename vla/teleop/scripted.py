@@ -28,7 +28,7 @@ LONGEST_S = 40.0
 class ScriptedOperator:
     """takes: to be kept, one a scene; the session then ends. has_policy: without one the expert drives from the start.
 
-    `beside` gives the session a robot that this operator can see. Raises UserError for an environment without an expert.
+    `beside` gives the session a robot that this operator can see. Raises UserError for environments of another kind.
     """
 
     name = "scripted"
