@@ -34,6 +34,13 @@ class GuardedRobot:
         """Go on after a stop. Raises RuntimeError while the robot still brakes."""
         self.gate.reset(self.joints(observation), self.gripper(observation))
 
+    def find(self, observation: Observation) -> None:
+        """Go on from where the robot is after it was out of touch: it may have been moved. A stop stays one."""
+        stopped = self.gate.stopped
+        self.release(observation)
+        if stopped is not None:
+            self.gate.stop(stopped)
+
     def check(self, action: Action | None, now: float, observation: Observation) -> Passed:
         """What the gate makes of an action (A,), or of None, to hold. To be sent at once."""
         return self.gate.step(action, now, now, self.joints(observation))

@@ -148,7 +148,9 @@ class LiveLoop:
                 self._lose(str(error))
         else:
             if self._lost and self._gate.at_rest:
-                self._find()
+                self._guarded.find(self._observation)
+                self._lost = False
+                self._note("the robot senses again: take hold")
         return sent
 
     def _lose(self, what: str) -> None:
@@ -161,24 +163,12 @@ class LiveLoop:
             self._recorder.end(False)
             self._note("the take ends here, and is kept as a failure", bad=True)
 
-    def _find(self) -> None:
-        """Go on from where the robot is now: it may have been moved."""
-        stopped = self._gate.stopped
-        self._guarded.release(self._observation)
-        if stopped is not None:
-            self._gate.stop(stopped)
-        self._lost = False
-        self._note("the robot senses again: take hold")
-
-    def _record(
-        self, seen: tuple[Observation, float], passed: Passed, sent: Action, driver: Driver, now: float
-    ) -> None:
+    def _record(self, seen: tuple[Observation, float], passed: Passed, sent: Action, who: Driver, now: float) -> None:
         before, captured = seen
-        commanded = sent if passed.commanded is None else passed.commanded
-        intervened = driver == "person" and self._pilot is not None and self._pilot.engaged
+        said = sent if passed.commanded is None else np.asarray(passed.commanded, np.float32)
+        intervened = who == "person" and self._pilot is not None and self._pilot.engaged
         times = {name: captured - before.ages.get(name, 0) for name in (*self._robot.spec.camera_names, "state")}
-        state, said = before.state, np.asarray(commanded, np.float32)
-        self._recorder.offer(LiveFrame(before.images, state, said, sent, times, now, driver, intervened))
+        self._recorder.offer(LiveFrame(before.images, before.state, said, sent, times, now, who, intervened))
 
     def _look(self, passed: Passed, sent: NDArray[np.float32], driver: Driver, engaged: bool) -> Moment:
         return Moment(
