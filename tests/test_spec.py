@@ -132,6 +132,15 @@ def test_diff_names_what_differs_and_nothing_else(spec: RobotSpec) -> None:
     ]
 
 
+def test_a_robot_with_nothing_in_common_is_told_in_one_short_line(spec: RobotSpec) -> None:
+    aloha = RobotSpec.load(assets.find("robot", "aloha"))
+    with pytest.raises(
+        UserError, match=r"another robot: .*action 7 \(ee_delta\); and this is aloha: .*; vla spec diff"
+    ) as told:
+        spec.check_robot(aloha)
+    assert len(str(told.value)) < 300 and "\n" not in str(told.value)
+
+
 def test_holding_is_zero_motion_with_the_gripper_kept_in_delta_modes(spec: RobotSpec) -> None:
     last = np.arange(1, 8, dtype=np.float32)
     np.testing.assert_array_equal(spec.hold_action(last), [0, 0, 0, 0, 0, 0, 7])

@@ -32,6 +32,8 @@ ROS_EXTRAS = ("clock", "reset", "instruction", "outcome")
 """Streams beside sensors and commands: the robot's time if it is not the wall's (Clock); to a simulated robot, the
 seed of a new episode (Int64) and what is asked of it (String); from it, what has become of that (String, JSON)."""
 
+MOST_DIFFERENCES = 3
+"""That are told one by one when a policy does not fit a robot."""
 ROTATION_SIZES = {"rot6d": 6, "axis_angle": 3, "quaternion_xyzw": 4, "rpy": 3, "matrix": 9}
 
 
@@ -299,14 +301,26 @@ class RobotSpec:
         return list(_differences("", mine, theirs, other_name))
 
     def check_robot(self, robot: "RobotSpec") -> None:
-        """UserError with the entries that differ if `robot` is not what a policy trained for this spec may drive.
+        """UserError if `robot` is not what a policy trained for this spec may drive: with the entries that differ, or
+        with what each robot is where they are many.
 
         Limits and kinematics too; where this spec says nothing of them, the robot may have its own.
         """
         known = replace(self, limits=self.limits or robot.limits, kinematics=self.kinematics or robot.kinematics)
         differing = known.diff(robot, "the robot")
+        if len(differing) > MOST_DIFFERENCES:
+            both = f"{self.summary}; and this is {robot.summary}; vla spec diff lists {len(differing)} differences"
+            raise UserError(f"this policy was trained for another robot: {both}")
         if differing:
             raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")
+
+    @property
+    def summary(self) -> str:
+        """The robot in one line."""
+        cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in self.cameras) or "none"
+        return (
+            f"{self.name}: cameras {cameras}; state {self.state_size}; action {self.action_size} ({self.action.mode})"
+        )
 
 
 def field_slices(fields: Iterable[Field]) -> dict[str, slice]:

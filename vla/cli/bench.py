@@ -9,6 +9,7 @@ from typing import Any
 
 from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
 from vla.cli.common import add_command, add_workers, check_outputs, write_json
+from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
 
@@ -28,6 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
+    parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
     doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
     doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
@@ -44,6 +46,10 @@ def add(commands: Any) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     check_outputs(json=args.json, table=args.table)
+    if args.minutes is not None:
+        if args.seconds is not None:
+            raise UserError("bench: give --seconds or --minutes, not both")
+        args.seconds = 60 * args.minutes
     args.env = args.env or ("metaworld" if args.what == "suites" else "tabletop-suite")
     document = BENCHES[args.what][1](args)
     if args.json:

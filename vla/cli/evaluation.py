@@ -22,6 +22,7 @@ from vla.cli.common import (
     write_json,
 )
 from vla.errors import UserError
+from vla.policies import check_policy
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 
@@ -54,6 +55,9 @@ def _add_eval(commands: Any) -> None:
         help="S1 alone: latents stay 'none yet'; the same as --variant no-thoughts",
     )
     add_delays(parser)
+    parser.add_argument(
+        "--real-time", action="store_true", help="in wall-clock time, one after the other, as rollout --real-time"
+    )
     add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     offline = parser.add_argument_group("on recorded episodes", "No simulator: errors of actions at ages of thoughts.")
@@ -67,7 +71,7 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     if args.report:
         assets.check_folder_writable(args.report, "--report")
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     if args.dataset:
         return _eval_offline(args)
     if args.all_episodes:
@@ -83,6 +87,7 @@ def _eval(args: argparse.Namespace) -> None:
         swap=args.swap,
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+        real_time=args.real_time,
         report=args.report,
         compare=args.compare,
     )
@@ -92,8 +97,9 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    if args.report or args.compare or args.swap or args.variant != "two-speed":
-        raise UserError("eval: --report, --compare, --swap and --variant are for environments, not for --dataset")
+    if args.report or args.compare or args.swap or args.real_time or args.variant != "two-speed":
+        said = "--report, --compare, --swap, --real-time and --variant"
+        raise UserError(f"eval: {said} are for environments, not for --dataset")
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes)
@@ -130,7 +136,7 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.robot:
         return _rollout_robot(args)
     check_outputs(video=args.video)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
     from vla.runtime.loop import Timing
 
@@ -163,7 +169,7 @@ def _rollout_robot(args: argparse.Namespace) -> None:
     if args.video:
         raise UserError("rollout: --video films environments, not robots")
     assets.find("robot", args.spec)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     if args.robot == "lerobot":
         return _rollout_lerobot(args)
     use_dds_options(args)
@@ -194,7 +200,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     assets.check_folder_writable(args.out)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     from vla.evaluation.demo import demo
 
     demo(policy=args.policy, out=args.out)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vla import assets
 from vla.errors import UserError
-from vla.evaluation.player import load_policy
+from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 from vla.robots.base import Observation, Robot, SensesLost
 from vla.runtime.clock import Beat
 from vla.runtime.guarded import GuardedRobot
@@ -46,7 +46,7 @@ def lerobot_rollout(
 
     robot_spec = RobotSpec.load(assets.find("robot", spec))
     robot = LeRobotRobot(robot_spec, config)
-    driver = loaded or load_policy(policy)
+    driver = loaded or load_policy(policy, REAL_TIME_PATIENCE_S)
     driver.spec.check_robot(robot_spec)
     robot.connect()
     try:

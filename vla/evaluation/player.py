@@ -1,19 +1,11 @@
 """A policy in an environment, ready to play one episode after the other and to record those worth showing."""
 
-from vla import assets
 from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path
+from vla.policies import load_policy
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy
-
-
-def load_policy(name: str) -> Policy:
-    """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
-    folder = assets.find("policy", name)
-    from vla.tandem import TandemPolicy
-
-    return TandemPolicy.from_pretrained(folder)
 
 
 class Player:

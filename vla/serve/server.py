@@ -8,6 +8,7 @@ connection stays open.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import http
 import logging
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from vla.errors import UserError
 from vla.s2.thought import Thought
@@ -64,6 +66,8 @@ class PolicyServer:
             "spec": policy.spec.to_dict(),
             "replan_steps": policy.config.replan_steps,
             "horizon": policy.config.fast.horizon,
+            "max_age": policy.config.fast.max_age,
+            "weights": _digest(policy),
             "action_size": policy.spec.action_size,
         }
 
@@ -109,7 +113,9 @@ class PolicyServer:
             await connection.send(pack(self.metadata))
             async for data in connection:
                 try:
-                    answer: bytes | str = pack(await self._answer(data))
+                    answer: bytes | str = pack(await self._answer(data, connection))
+                except _ClientGone:
+                    return
                 except (MessageError, UserError) as error:
                     answer = str(error)
                 except Exception as error:  # one request's trouble is not the server's
@@ -119,7 +125,7 @@ class PolicyServer:
         except ConnectionClosed:
             pass
 
-    async def _answer(self, data: bytes | str) -> dict[str, Any]:
+    async def _answer(self, data: bytes | str, client: ServerConnection) -> dict[str, Any]:
         begin = time.perf_counter()
         if isinstance(data, str):
             raise MessageError("this server takes binary msgpack messages, not text")
@@ -128,15 +134,15 @@ class PolicyServer:
             return {"__ack__": message["__ctrl__"] if isinstance(message["__ctrl__"], str) else "ignored"}
         request = read_request(message, self._expected)
         if isinstance(request, Think):
-            thought, slow_ms = await self._slow(_timed, self._think, request)
+            thought, slow_ms = await self._slow(_timed, client, self._think, request)
             latents = thought.latents.numpy()
             answer = {"latents": latents, "stamp": thought.stamp, "instruction_id": thought.instruction_id}
             return answer | {"text": thought.text, "timing": {"s2_ms": slow_ms}}
         if isinstance(request, Act):
-            actions, fast_ms = await self._fast(_timed, self._act, request)
+            actions, fast_ms = await self._fast(_timed, client, self._act, request)
             return {"actions": actions, "timing": {"s1_ms": fast_ms}}
-        thought, slow_ms = await self._slow(_timed, self._look, request)
-        actions, fast_ms = await self._fast(_timed, self._follow, request, thought)
+        thought, slow_ms = await self._slow(_timed, client, self._look, request)
+        actions, fast_ms = await self._fast(_timed, client, self._follow, request, thought)
         total = 1e3 * (time.perf_counter() - begin)
         timing = {"s2_ms": slow_ms, "s1_ms": fast_ms}
         return {"actions": actions, "server_timing": {"infer_ms": total}, "policy_timing": timing}
@@ -159,7 +165,21 @@ class PolicyServer:
         return self._policy.act(request.images, request.state, thought, request.now, request.prefix)
 
 
-def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """What it returns, and how long it took (ms)."""
+class _ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _timed(client: ServerConnection, work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What it returns, and how long it took (ms). What a client that left had still waiting is not computed."""
+    if client.state is not State.OPEN:
+        raise _ClientGone
     begin = time.perf_counter()
     return work(*args), 1e3 * (time.perf_counter() - begin)
+
+
+def _digest(policy: TandemPolicy) -> str:
+    """Which weights S1 has: a client that finds others after a break must not go on with the old thoughts."""
+    digest = hashlib.sha256()
+    for name, weight in policy.s1.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

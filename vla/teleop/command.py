@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vla import assets
 from vla.errors import UserError
+from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 
 if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
     from vla.data.live import KeptTake, LiveRecorder
@@ -64,7 +65,7 @@ def teleop(options: TeleopOptions) -> None:
     from vla.teleop.session import Session
 
     body = choose_body(options)
-    policy = _load_policy(options.policy) if options.policy else None
+    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S) if options.policy else None
     if policy is not None:
         policy.spec.check_robot(body.spec)
     reserve = int(options.reserve_gb * 1e9)
@@ -178,10 +179,3 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return ""
-
-
-def _load_policy(name: str) -> Any:
-    folder = assets.find("policy", name)
-    from vla.tandem import TandemPolicy
-
-    return TandemPolicy.from_pretrained(folder)
