@@ -12,7 +12,6 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from served import Server
-from vla.teleop.pilot import ThreadedPilot
 from websockets.sync.server import serve
 
 from vla.cli import main
@@ -21,6 +20,7 @@ from vla.evaluation.episode import Play, play_episode
 from vla.policies import load_here, load_policy
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
+from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.serve.background import beside
 from vla.serve.client import RemotePolicy
 from vla.serve.server import PolicyServer
