@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.messages import SECOND, write_message
-from vla.robots.base import Observation
+from vla.robots.base import Observation, SensesLost
 from vla.robots.dds_bus import Bus, Publisher
 from vla.robots.outcome import Outcome
 from vla.ros_types import MessageTypes
@@ -27,13 +27,17 @@ class DdsRobot:
     """The `Robot` protocol over DDS. Its time is the /clock of the spec, or the wall's.
 
     `command` returns when the next control period begins, so whoever calls it in a loop keeps the robot's rate.
-    patience: seconds to wait for what does not come; meanwhile the robot is told to hold. `events` says what went
-    wrong on the way and was overcome. domain: None takes ROS_DOMAIN_ID.
+    patience: seconds to wait for what does not come; meanwhile the robot is told to hold. blind: the same for streams
+    that stop under way (None: patience). `events` says what went wrong on the way and was overcome. domain: None takes
+    ROS_DOMAIN_ID.
     """
 
-    def __init__(self, spec: RobotSpec, domain: int | None = None, patience: float = 5.0) -> None:
+    def __init__(
+        self, spec: RobotSpec, domain: int | None = None, patience: float = 5.0, blind: float | None = None
+    ) -> None:
         self.spec = spec
         self.patience = patience
+        self._blind = blind
         self.events: list[str] = []
         self.late = 0
         self.outcome = Outcome()
@@ -80,7 +84,7 @@ class DdsRobot:
 
     def reset(self, seed: int | None = None) -> Observation:
         """Begin an episode: a simulated robot is given the seed, a real one stays as it is."""
-        if seed is not None and "reset" in self._requests and extra(self.spec, "outcome"):
+        if seed is not None and self.has_scenes:
             self._ask_to_reset(seed)
             self._jumps = self._streams.jumps
             began = self.outcome.began
@@ -102,20 +106,25 @@ class DdsRobot:
         raise UserError(f"DDS robot: {publisher.topic} is not answered")
 
     def observe(self) -> Observation:
-        """The newest of every stream as of now. A stale one is waited for, holding; UserError if it does not come."""
+        """The newest of every stream as of now. A stale one is waited for, holding; SensesLost if it does not come."""
         while (snapshot := self._snapshot()).problems:
             self.hold()
             begin = time.monotonic()
             named = _named(snapshot.problems)
-            self._await(self._fresh, self._what_is_missing)
+            self._keep_up(self._fresh, self._what_is_missing)
             self.events.append(f"waited {time.monotonic() - begin:.1f} s: {named}")
             self._anchor(self._now(), self._began)
         cameras = {part.name: snapshot.samples[part.name].value for part in self._parts["camera"]}
         state = snapshot.vector(self._parts["state"])
-        return Observation(cameras, state, (snapshot.tick - self._began) / SECOND)  # type: ignore[arg-type]
+        ages = {name: snapshot.age(name) for name in cameras}
+        ages["state"] = max(snapshot.age(part.name) for part in self._parts["state"])
+        return Observation(cameras, state, (snapshot.tick - self._began) / SECOND, ages)  # type: ignore[arg-type]
 
     def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Publish one action (A,) and wait for the next control period. ValueError if it is not finite."""
+        """Publish one action (A,) and wait for the next control period.
+
+        ValueError if it is not finite, SensesLost if the robot's clock stands still.
+        """
         sent = np.asarray(action, np.float32)
         if sent.shape != (self.spec.action_size,) or not np.isfinite(sent).all():
             raise ValueError(f"an action has {self.spec.action_size} finite entries, got {sent}")
@@ -145,6 +154,11 @@ class DdsRobot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def has_scenes(self) -> bool:
+        """It is a simulated robot: it takes seeds, and says what has become of the episode."""
+        return bool(extra(self.spec, "reset") and extra(self.spec, "outcome"))
 
     @property
     def instruction(self) -> str:
@@ -197,12 +211,13 @@ class DdsRobot:
             # The simulator counts steps from the beginning, without the rounding of a period.
             step = round((wanted - self._began) * self.spec.rate_hz / SECOND)
             wanted = self._began + round(step * SECOND / self.spec.rate_hz)
-            self._await(
+            self._keep_up(
                 lambda: (self._reached(wanted) and self.outcome.steps >= step) or self._jumped(),
                 self._what_is_missing,
             )
         elif self._clock:
-            self._await(lambda: self._now() >= wanted or self._jumped(), lambda: [f"{self._clock_topic} stands still"])
+            still = f"{self._clock_topic} stands still"
+            self._keep_up(lambda: self._now() >= wanted or self._jumped(), lambda: [still])
         else:
             time.sleep(max(0.0, (wanted - self._now()) / SECOND))
         if self._jumped():
@@ -222,11 +237,18 @@ class DdsRobot:
         return self._streams.jumps != self._jumps
 
     def _await(self, ready: Callable[[], bool], missing: Callable[[], list[str]]) -> None:
+        if not self._connected().wait(ready, self.patience):
+            raise UserError(self._told(missing))
+
+    def _keep_up(self, ready: Callable[[], bool], missing: Callable[[], list[str]]) -> None:
+        if not self._connected().wait(ready, self.patience if self._blind is None else self._blind):
+            raise SensesLost(self._told(missing))
+
+    def _told(self, missing: Callable[[], list[str]]) -> str:
         bus = self._connected()
-        if not bus.wait(ready, self.patience):
-            with bus.changed:
-                lines = [*missing(), *bus.complaints()]
-            raise UserError(f"DDS robot {self.spec.name}, domain {bus.domain}: {'; '.join(dict.fromkeys(lines))}")
+        with bus.changed:
+            lines = [*missing(), *bus.complaints()]
+        return f"DDS robot {self.spec.name}, domain {bus.domain}: {'; '.join(dict.fromkeys(lines))}"
 
     def _what_is_missing(self) -> list[str]:
         if self._clock and self._streams.now is None:
