@@ -1,15 +1,15 @@
-"""A simulated robot and the policy that drives it, active when the launch has settled:
+"""A simulated robot, and the policy that drives it, active when both are there:
 
 ros2 launch vla_ros sim.launch.py seed:=7
 ros2 action send_goal --feedback /policy/run_instruction vla_interfaces/action/RunInstruction "{}"
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from vla_ros.launching import activated, declare, given
 
 ARGUMENTS = {
     "env": ("tabletop", "environment to simulate"),
@@ -23,18 +23,20 @@ ARGUMENTS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    def given(name: str, kind: type = str) -> ParameterValue:
-        return ParameterValue(LaunchConfiguration(name), value_type=kind)
-
-    config = FindPackageShare("vla_ros")
+    config = PathJoinSubstitution([FindPackageShare("vla_ros"), "config"])
     sim = Node(
         package="vla_ros",
         executable="sim",
         name="sim",
         output="screen",
         parameters=[
-            [config, "/config/sim.yaml"],
-            {"env": given("env"), "task": given("task"), "seed": given("seed", int), "lockstep": given("lockstep", bool)},
+            PathJoinSubstitution([config, "sim.yaml"]),
+            {
+                "env": given("env"),
+                "task": given("task"),
+                "seed": given("seed", int),
+                "lockstep": given("lockstep", bool),
+            },
         ],
     )
     policy = LifecycleNode(
@@ -43,9 +45,8 @@ def generate_launch_description() -> LaunchDescription:
         name="policy",
         namespace="",
         output="screen",
-        autostart=True,
         parameters=[
-            [config, "/config/policy.yaml"],
+            PathJoinSubstitution([config, "policy.yaml"]),
             {
                 "policy": given("policy"),
                 "gate": given("gate", bool),
@@ -54,5 +55,4 @@ def generate_launch_description() -> LaunchDescription:
             },
         ],
     )
-    declared = [DeclareLaunchArgument(name, default_value=value, description=about) for name, (value, about) in ARGUMENTS.items()]
-    return LaunchDescription([*declared, sim, policy])
+    return LaunchDescription([*declare(ARGUMENTS), sim, *activated(policy)])
