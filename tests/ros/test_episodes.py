@@ -84,7 +84,9 @@ def test_words_that_the_scene_cannot_judge_and_a_policy_that_breaks_end_it_with_
 def test_a_robot_in_real_time_is_driven_while_the_policy_thinks(policy, domain: int) -> None:
     with sim_process(domain), DdsRobot(SPEC, domain, PATIENCE) as robot:
         settings = EpisodeSettings(words_s=None)
-        episode = Episode(policy, robot, settings, "", PATIENCE, lambda one: one.thought and episode.stop("canceled", "x"))
+        episode = Episode(
+            policy, robot, settings, "", PATIENCE, lambda one: one.thought and episode.stop("canceled", "x")
+        )
         result = episode.run()
         assert result.outcome == "canceled" and result.steps > 0
 

@@ -49,7 +49,9 @@ def test_every_installed_program_and_file_is_there() -> None:
         assert any(isinstance(one, ast.FunctionDef) and one.name == "main" for one in module.body)
     for launch in ("sim", "policy"):
         module = ast.parse((package / "launch" / f"{launch}.launch.py").read_text())
-        assert any(isinstance(one, ast.FunctionDef) and one.name == "generate_launch_description" for one in module.body)
+        assert any(
+            isinstance(one, ast.FunctionDef) and one.name == "generate_launch_description" for one in module.body
+        )
 
 
 @pytest.mark.parametrize("node", KINDS)

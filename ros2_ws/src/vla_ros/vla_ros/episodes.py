@@ -213,9 +213,7 @@ class OnRobotTime:
     """S1 and S2 while the robot waits for them."""
 
     def __init__(self, policy: Policy, body: GatedRobot, settings: EpisodeSettings, instruction: str) -> None:
-        self._loop = ControlLoop(
-            policy, body, settings.timing, words_every=settings.words_s, on_step=self._look
-        )
+        self._loop = ControlLoop(policy, body, settings.timing, words_every=settings.words_s, on_step=self._look)
         self._loop.instruct(instruction)
         self._view: StepView | None = None
 

@@ -32,7 +32,10 @@ class Reporter:
         self._latents = node.create_publisher(Latents, "~/latents", 1) if given.latents else None
         # On the wall's clock: a simulated one may stand still.
         self._timer = node.create_timer(
-            EVERY_S, self._report, callback_group=MutuallyExclusiveCallbackGroup(), clock=Clock(clock_type=ClockType.STEADY_TIME)
+            EVERY_S,
+            self._report,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
     def close(self) -> None:
@@ -94,4 +97,6 @@ class Reporter:
     def _status(self, part: str, level: bytes, message: str, values: dict[str, str]) -> DiagnosticStatus:
         name = f"{self._node.get_name()}: {part}"
         pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
-        return DiagnosticStatus(level=level, name=name, message=message, hardware_id=self._robot.spec.name, values=pairs)
+        return DiagnosticStatus(
+            level=level, name=name, message=message, hardware_id=self._robot.spec.name, values=pairs
+        )

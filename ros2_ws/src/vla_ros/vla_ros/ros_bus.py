@@ -100,7 +100,10 @@ class RosBus(MessageBus):
     def complaints(self) -> list[str]:
         found = list(self._incompatible.values())
         asked = [
-            *(("published", topic, kind, self._node.get_publishers_info_by_topic) for topic, kind, _ in self._subscriptions),
+            *(
+                ("published", topic, kind, self._node.get_publishers_info_by_topic)
+                for topic, kind, _ in self._subscriptions
+            ),
             *(("read", one.topic, one.type, self._node.get_subscriptions_info_by_topic) for one in self._publishers),
         ]
         for how, topic, ros_type, endpoints in asked:
