@@ -54,7 +54,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
-       "render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+        "render_modes": ["rgb_array"],
+        "render_fps": CONTROL_HZ,
+    }
 
     def __init__(
         self,

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """The nodes on a real rclpy: what a robot engineer expects of a lifecycle node that moves an arm.
 
 Needs a ROS 2 Jazzy with `vla_interfaces` and `vla_ros` built and sourced; without it everything here is skipped.
@@ -35,7 +36,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
-
 from vla_interfaces.action import RunInstruction
 
 PATIENCE = 300.0  # seconds; a machine may be busy

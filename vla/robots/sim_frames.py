@@ -1,4 +1,4 @@
-"""What a simulated robot's cameras and links publish beside the streams of its spec: CameraInfo, compressed pictures, tf."""
+"""What a simulated robot publishes beside the streams of its spec: CameraInfo, compressed pictures, tf."""
 
 from __future__ import annotations
 

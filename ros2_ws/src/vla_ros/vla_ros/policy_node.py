@@ -15,12 +15,12 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+from vla_interfaces.action import RunInstruction
 
 from vla.errors import UserError
 from vla.robots.dds import DdsRobot, Interrupted
 from vla.runtime.loop import Timing
 from vla.runtime.pilot import Policy
-from vla_interfaces.action import RunInstruction
 from vla_ros.episodes import Episode, EpisodeSettings, Progress, Result
 from vla_ros.parameters import PolicyParameters, declare, read, robot_spec
 from vla_ros.reporting import Reporter

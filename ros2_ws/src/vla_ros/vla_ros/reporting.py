@@ -11,9 +11,9 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
+from vla_interfaces.msg import Latents
 
 from vla.robots.dds import DdsRobot
-from vla_interfaces.msg import Latents
 from vla_ros.episodes import Episode, Progress
 from vla_ros.parameters import PolicyParameters
 
