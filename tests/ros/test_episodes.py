@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from sim_process import sim_process
-from vla_ros.episodes import BRAKING_S, Episode, EpisodeSettings, Progress, Result
 
 from gym_tabletop.rendering import project
 from vla import assets
@@ -21,6 +20,7 @@ from vla.robots.message_bus import MessageBus
 from vla.robots.sim_frames import INFO, TF, SimFrames
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
+from vla_ros.episodes import BRAKING_S, Episode, EpisodeSettings, Progress, Result
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 PATIENCE = 300.0

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from vla_ros.parameters import PolicyParameters, RecorderParameters, SimParameters, robot_spec, sim_spec_name
 
 import vla
 from vla.errors import UserError
 from vla.streams import extra
+from vla_ros.parameters import PolicyParameters, RecorderParameters, SimParameters, robot_spec, sim_spec_name
 
 SOURCE = Path(__file__).parents[2] / "ros2_ws" / "src"
 KINDS = {"policy": PolicyParameters, "recorder": RecorderParameters, "sim": SimParameters}

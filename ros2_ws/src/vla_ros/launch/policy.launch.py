@@ -7,6 +7,7 @@ from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
+
 from vla_ros.launching import activated, declare, given
 
 ARGUMENTS = {

@@ -8,6 +8,7 @@ from launch import LaunchDescription
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
+
 from vla_ros.launching import activated, declare, given
 
 ARGUMENTS = {

@@ -4,12 +4,12 @@ from dataclasses import fields
 
 import pytest
 import rclpy
+
+from vla.robots.dds_bus import use_loopback
 from vla_ros.parameters import PolicyParameters, RecorderParameters, SimParameters, read
 from vla_ros.policy_node import PolicyNode
 from vla_ros.recorder_node import RecorderNode
 from vla_ros.sim_node import SimNode
-
-from vla.robots.dds_bus import use_loopback
 
 NODES = [(PolicyNode, PolicyParameters), (RecorderNode, RecorderParameters), (SimNode, SimParameters)]
 
