@@ -29,7 +29,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
@@ -147,7 +147,7 @@ class Client(Node):
         """Topics that a node publishes, but for what every lifecycle node does."""
         try:
             found = {topic for topic, _ in self.get_publisher_names_and_types_by_node(node, "/")}
-        except rclpy._rclpy_pybind11.NodeNameNonExistentError:
+        except NodeNameNonExistentError:
             return set()
         return {topic for topic in found if "transition_event" not in topic and "/_action/" not in topic} - USUAL
 

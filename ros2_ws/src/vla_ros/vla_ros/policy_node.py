@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -201,7 +202,7 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"{said}: {result.reason}" if result.reason else said)
         if result.outcome == "success":
             handle.succeed()
-        elif result.outcome == "canceled" and handle.is_cancel_requested:
+        elif result.reason == CANCELED and _is_canceling(handle):
             handle.canceled()
         else:
             handle.abort()
@@ -235,6 +236,14 @@ class PolicyNode(LifecycleNode):
     def _say_stopped(self) -> None:
         if self._active and self._said is not None:
             self._said.publish(Bool(data=self._stop_latched))
+
+
+def _is_canceling(handle: Any) -> bool:
+    """rclpy says so only after `_cancel` has returned."""
+    deadline = time.monotonic() + LEAVING_S
+    while not handle.is_cancel_requested and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return bool(handle.is_cancel_requested)
 
 
 def _feedback(progress: Progress) -> RunInstruction.Feedback:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -36,8 +37,8 @@ def run(make: Callable[[], Any], work: Callable[[Any, threading.Event], None] | 
         return 2
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
-    spinning = threading.Thread(target=_spin, args=(executor, ended), name="rclpy", daemon=True)
-    spinning.start()
+    faults: list[Exception] = []
+    threading.Thread(target=_spin, args=(executor, ended, faults), name="rclpy", daemon=True).start()
     code = 0
     try:
         if work is not None:
@@ -51,13 +52,17 @@ def run(make: Callable[[], Any], work: Callable[[Any, threading.Event], None] | 
         executor.shutdown(timeout_sec=5)
         node.destroy_node()
         rclpy.shutdown()
-    return code
+    for fault in faults:
+        traceback.print_exception(fault)
+    return 1 if faults else code
 
 
-def _spin(executor: MultiThreadedExecutor, ended: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, ended: threading.Event, faults: list[Exception]) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
         pass
+    except Exception as fault:  # of a callback: the node cannot be trusted any more
+        faults.append(fault)
     finally:
         ended.set()
