@@ -215,8 +215,8 @@ def test_an_instruction_is_followed_to_success_and_told_on_the_way(client: Clien
         assert {one.name for one in client.diagnostics[-1].status} == {"policy: streams", "policy: control"}
 
 
-def test_cancel_stops_the_arm_within_100_ms_of_the_robots_clock(client: Client, untrained: Path) -> None:
-    with program("sim", seed=3), policy(client, policy=untrained):
+def test_cancel_stops_the_arm_within_100_ms_of_the_robots_clock(client: Client, sim: Program, untrained: Path) -> None:
+    with policy(client, policy=untrained):
         handle = client.send("", 600.0)
         client.until(lambda: any(size > 1e-4 for _, size in client.twists), "motion")
         future = handle.cancel_goal_async()
@@ -224,9 +224,10 @@ def test_cancel_stops_the_arm_within_100_ms_of_the_robots_clock(client: Client, 
         accepted = client.clock
         answer = client.result(handle)
         assert (answer.status, answer.result.outcome) == (GoalStatus.STATUS_CANCELED, "canceled")
-        client.until(lambda: client.clock > accepted + 10**9, "a second")
-        moving = [stamp - accepted for stamp, size in client.twists if size > 1e-4]
-        assert moving and max(moving) <= 100_000_000 + 50_000_000  # the twist's stamp is the clock before its period
+        commands = len(client.twists)
+        time.sleep(1)
+        assert len(client.twists) == commands  # nothing comes after that
+        assert client.clock - accepted <= 150_000_000  # 100 ms, and the period under way
 
 
 def test_the_emergency_stop_is_latched_until_it_is_reset(client: Client, sim: Program, untrained: Path) -> None:

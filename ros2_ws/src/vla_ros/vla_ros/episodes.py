@@ -97,6 +97,7 @@ class Episode:
         self._stopped: tuple[Outcome, str] | None = None
         self._lock = threading.Lock()
         self._ended = False
+        self._driver: OnRobotTime | InRealTime | None = None
         self.steps = 0
         self.counts: dict[str, int] = {}
 
@@ -124,6 +125,8 @@ class Episode:
             self._ended = True
             self._robot.resume()
         self._rest(body)
+        if self._driver is not None:  # after the arm rests: a model may still be computing
+            self._driver.close()
         return Result(outcome, reason, self.steps)
 
     def _begin(self) -> GatedRobot:
@@ -142,20 +145,16 @@ class Episode:
         robot, rate = self._robot, self._robot.spec.rate_hz
         torch.manual_seed(self._settings.seed or 0)
         begin, limit = body.observe().stamp, math.ceil(self._seconds * rate)
-        driver = (OnRobotTime if robot.outcome.lockstep else InRealTime)(
-            self._policy, body, self._settings, self._instruction
-        )
-        try:
-            with torch.inference_mode():
-                while not robot.success:
-                    if self.steps >= limit or body.seen.stamp - begin >= self._seconds:
-                        return "timeout", f"not done after {self._seconds:g} s"
-                    progress = driver.step()
-                    self.steps = progress.steps
-                    self.counts = body.counts | driver.counts
-                    self._tell(progress)
-        finally:
-            driver.close()
+        make = OnRobotTime if robot.outcome.lockstep else InRealTime
+        self._driver = driver = make(self._policy, body, self._settings, self._instruction)
+        with torch.inference_mode():
+            while not robot.success:
+                if self.steps >= limit or body.seen.stamp - begin >= self._seconds:
+                    return "timeout", f"not done after {self._seconds:g} s"
+                progress = driver.step()
+                self.steps = progress.steps
+                self.counts = body.counts | driver.counts
+                self._tell(progress)
         return "success", ""
 
     def _rest(self, body: GatedRobot | None) -> None:
