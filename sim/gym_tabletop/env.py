@@ -50,7 +50,9 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
-       "render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+        "render_modes": ["rgb_array"],
+        "render_fps": CONTROL_HZ,
+    }
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from vla.runtime.s2_worker import Looks
 from vla.runtime.stitcher import Action, Chunk
 from vla.runtime.telemetry import Trace
 from vla.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from vla.s2.thought import Thought
 
 THINK_EVERY_S = 0.1
 """S2 looks no more often than this: the control loop needs the processor too."""
@@ -126,9 +130,14 @@ class ThreadedPilot:
             return pilot.stitcher.next(step) if self._planned else None
 
     def status(self) -> PilotStatus:
-        thought = self._mailbox.newest(self._instruction_id)
+        thought = self.thought
         age = None if thought is None or not self._on else max(0.0, time.monotonic() - thought.stamp)
         return PilotStatus(self._words, age, 1e3 * self._s1_s, 1e3 * self._s2_s, self._failed)
+
+    @property
+    def thought(self) -> Thought | None:
+        """The newest about what is asked."""
+        return self._mailbox.newest(self._instruction_id)
 
     def close(self) -> None:
         with self._changed:
