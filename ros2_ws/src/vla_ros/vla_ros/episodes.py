@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from vla.errors import UserError
 from vla.robots.base import Observation
 from vla.robots.dds import DdsRobot, Interrupted
+from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import ControlLoop, Timing
 from vla.runtime.pilot import Policy, rest_action
 from vla.runtime.telemetry import StepView, Trace
+from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.spec import RobotSpec
-from vla.teleop.guarded import GuardedRobot
-from vla.teleop.pilot import ThreadedPilot
 
 Outcome = Literal["success", "timeout", "canceled", "stopped", "failed"]
 Action = NDArray[np.float32]
@@ -195,7 +195,8 @@ class GatedRobot:
         if self._guarded is None:
             self._last = self._robot.command(self.spec.hold_action(self._last) if action is None else action)
             return self._last
-        passed, self._last = self._guarded.command(action, self.seen.stamp, self.seen)
+        passed = self._guarded.check(action, self.seen.stamp, self.seen)
+        self._last = self._guarded.send(passed)
         if passed.stopped:
             raise UserError(f"the safety gate has stopped the arm: {passed.stopped}")
         return self._last
@@ -205,7 +206,7 @@ class GatedRobot:
         for _ in range(math.ceil(BRAKING_S * self.spec.rate_hz)):
             if self._guarded is None or self._guarded.gate.at_rest:
                 return
-            self._guarded.command(None, self.seen.stamp, self.seen)
+            self._guarded.send(self._guarded.check(None, self.seen.stamp, self.seen))
 
 
 class OnRobotTime:
