@@ -30,6 +30,8 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 LOC_STEPS = 64
 HARD_TASKS = ("relation side", "relation in", "stages")
 """Asked for twice as often: what their words mean depends on more than one thing in the image."""
+TOLD = 2
+"""How often what the robot has been told is among the instructions, where others are asked for once."""
 POPULAR = tuple(pair for pair in PAIRS if pair not in {task.held_out_pair for task in SUITE.values()})
 """Objects that every task is taught on."""
 SUBTASK_PROMPT = "{}: what now?"
@@ -174,15 +176,16 @@ def _asked(item: Instruction, families: Sequence[str]) -> Question:
 
 
 def _doing(view: _View, doing: Doing | None, families: Sequence[str]) -> list[Question]:
-    """What the robot has been told, and how far it is with it."""
+    """What the robot has been told, and how far it is with it: also where the arm is in front of what is due.
+
+    At work it often is, and S2 must know what comes next by then; what else is asked is in view.
+    """
     if doing is None or doing.instruction.split != "train":
         return []
     item = doing.instruction
-    if {item.target, item.goal} & {t.name for t in view.hidden}:
-        return []
     answer = f"at {loc(item.target_pixel)} {doing.subtask}, {10 * round(10 * doing.progress)} percent"
     told = _asked(item, families)
-    return [told, replace(told, kind="subtask", prompt=SUBTASK_PROMPT.format(item.text), answer=answer)]
+    return [told] * TOLD + [replace(told, kind="subtask", prompt=SUBTASK_PROMPT.format(item.text), answer=answer)]
 
 
 def _instructions(view: _View, instructions: Sequence[Instruction], families: Sequence[str]) -> list[Question]:

@@ -192,7 +192,7 @@ def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(
         with pytest.raises(ValueError, match="finite"):
             robot.command(np.array([np.nan, 0], np.float32))
     names = fake.commands[-1].joint_names
-    assert names == ["a", "b"] and len(fake.commands[-1].points) == 1
+    assert names == ["a", "b"] and len(fake.commands[-1].points) == 2
     fake.close()
 
 

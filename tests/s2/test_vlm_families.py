@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_vlms import FAMILIES, write_vlm
 
+from vla.s2.chat import Chat
 from vla.s2.parts import LoraSettings, TrainedParts, parts_of, set_trained
 from vla.s2.system import SlowConfig, SlowSystem
 
@@ -105,6 +106,28 @@ def test_gradients_reach_the_queries_and_unless_insulated_the_model(s2, images):
         parts = {name for name, of in parts_of(s2).items() if any(p.grad is not None for p in of)}
         assert bool(reached) != insulate
         assert parts == (set() if insulate else {"tower", "projector", "decoder", "words"})
+
+
+def test_it_answers_about_a_picture_as_it_does_by_itself(folder, images):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    picture, question = images[0, 0], "what is there? a red cube"
+    processor = AutoProcessor.from_pretrained(folder)
+    if processor.chat_template:
+        content = [{"type": "image", "image": picture.movedim(-1, 0)}, {"type": "text", "text": question}]
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    else:
+        inputs = processor(text="<image>" + question, images=picture.movedim(-1, 0), return_tensors="pt")
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    said = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    answer = Chat(str(folder)).ask(picture.numpy(), question, 6)
+    assert answer == processor.tokenizer.decode(said, skip_special_tokens=True)
 
 
 def test_lora_trains_a_few_percent_and_is_saved_merged(config, images, tmp_path):

@@ -20,10 +20,10 @@ from vla.evaluation.episode import Play, play_episode
 from vla.policies import load_here, load_policy
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
+from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.serve.background import beside
 from vla.serve.client import RemotePolicy
 from vla.serve.server import PolicyServer
-from vla.teleop.pilot import ThreadedPilot
 
 SEED = 100_000
 PICTURE = {"front": np.zeros((96, 96, 3), np.uint8)}

@@ -131,6 +131,13 @@ def test_what_is_being_done_is_said_with_its_place_and_how_far_it_is():
     assert not [q for q in ask(doing=held_out) if q.kind in ("instruction", "subtask")]
 
 
+def test_what_is_being_done_is_asked_also_where_the_arm_hides_it():
+    behind_arm = Scene((replace(RED_CUBE, visible=False), BLUE_CUBE))
+    asked = ask(behind_arm, doing=Doing(lift(RED_CUBE), "grasp the red cube", 0.43), seeds=1)
+    told = [q.answer for q in asked if q.kind in ("instruction", "subtask")]
+    assert told == ["the red cube <loc12><loc32>"] * 2 + ["at <loc12><loc32> grasp the red cube, 40 percent"]
+
+
 def test_probes_are_about_what_is_nowhere():
     asked = [q for q in ask(seeds=400) if q.kind.startswith("existence-")]
     assert {q.answer for q in asked} == {"no"}

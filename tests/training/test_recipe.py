@@ -1,15 +1,20 @@
 """Recipes are strict, and a run goes through their stages, resumes, and refuses what it cannot do."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from dot_world import SIZE, SPEC
+from dot_world import SIZE, SPEC, TASKS
 
 from vla import assets
+from vla.data.annotations import Annotation, Source, Words, write_annotations
+from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.tandem import TandemPolicy
+from vla.training.examples import Examples, fit_normalizer
 from vla.training.recipe import Recipe, load_recipe
 from vla.training.run import train
 
@@ -66,6 +71,7 @@ def test_survives_writing_and_reading(recipe, tmp_path) -> None:
         ({"stage": "s1", "s1": {"batch": "many"}}, r"stages\[0\].s1.batch must be a whole number"),
         ({"stage": "s1", "s1": {"delays": {"none": 2.0}}}, "none is 2.0, it is a share from 0 to 1"),
         ({"stage": "s1", "s1": {"delays": {"max_age": 9.0}}}, "draws ages up to 9.0 s, beyond fast.max_age"),
+        ({"stage": "joint", "joint": {"hindsight": 50}}, "hindsight is 50.0, it is a share from 0 to 1"),
         ({"stage": "s1", "loop": {"device": "cuda"}}, r"stages\[0\].loop.device is to be given with --device"),
     ],
 )
@@ -169,3 +175,51 @@ def test_an_absent_gpu_is_said(recipe, episodes, stills, tmp_path) -> None:
         pytest.skip("this machine has one")
     with pytest.raises(UserError, match="sees no CUDA device"):
         train([episodes, stills], tmp_path / "run", recipe, "cuda")
+
+
+# --- hindsight -------------------------------------------------------------------------------------------------------
+
+
+def with_hindsight(share: float) -> dict:
+    return {"stages": [TINY["stages"][0], {**TINY["stages"][2], "joint": {"s1": FAST_STAGE, "hindsight": share}}]}
+
+
+def annotated(episodes: Path, folder: Path) -> Path:
+    """The episodes, every other one of them with words of somebody who has seen it."""
+    shutil.copytree(episodes, folder)
+    said = [
+        Annotation(i, 6, TASKS[0], Source("person", "ada", ""), Words(f"touch square {i}")) for i in range(0, 20, 2)
+    ]
+    write_annotations(folder / "annotations.jsonl", said)
+    return folder
+
+
+def test_a_run_draws_the_words_of_annotations(recipe, episodes, stills, tmp_path) -> None:
+    change(recipe, **with_hindsight(0.5))
+    out = tmp_path / "run"
+    train([annotated(episodes, tmp_path / "annotated"), stills], out, recipe, "cpu")
+    assert TandemPolicy.from_pretrained(out / "policy").spec == SPEC
+
+
+def test_words_are_drawn_as_often_as_the_recipe_says_and_otherwise_stay_as_recorded(episodes, tmp_path) -> None:
+    cache = FrameCache.open(annotated(episodes, tmp_path / "annotated"))
+    examples = Examples([cache], fit_normalizer([cache]))
+    frames = np.arange(120)
+    recorded = [cache.episodes[i // 6].task for i in frames]
+    assert examples.prompts(frames) == recorded
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.3, 1.0):
+        drawn = [examples.drawn_prompts(frames, rng, share) for _ in range(50)]
+        new = np.array([[prompt != old for prompt, old in zip(prompts, recorded, strict=True)] for prompts in drawn])
+        assert new[:, frames // 6 % 2 == 0].mean() == pytest.approx(share, abs=0.03)
+        assert not new[:, frames // 6 % 2 == 1].any()
+        assert all(prompts[i] in (recorded[i], f"touch square {i // 6}") for prompts in drawn for i in frames)
+
+
+def test_hindsight_without_annotations_is_said_before_training(recipe, episodes, stills, tmp_path) -> None:
+    change(recipe, **with_hindsight(0.5))
+    with pytest.raises(
+        UserError, match="no episode has an annotation with an instruction; make them with vla data ann"
+    ):
+        train([episodes, stills], tmp_path / "run", recipe, "cpu")
+    assert not (tmp_path / "run" / "1-words").exists()

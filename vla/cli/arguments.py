@@ -94,6 +94,13 @@ def gigabytes(text: str) -> int:
     return int(value * 1e9)
 
 
+def above_zero(text: str) -> float:
+    value = _above_zero(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def _above_zero(text: str) -> float | None:
     try:
         value = float(text)

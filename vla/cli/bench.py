@@ -41,6 +41,8 @@ def add(commands: Any) -> None:
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
+    teleop = parser.add_argument_group("teleop")
+    teleop.add_argument("--minutes", type=seconds, default=10.0, metavar="M", help="how long, default %(default)g")
     add_workers(parser)
 
 
@@ -127,6 +129,12 @@ def _words(args: argparse.Namespace) -> Document:
     return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
 
 
+def _teleop(args: argparse.Namespace) -> Document:
+    from vla.bench.teleop import bench_teleop
+
+    return bench_teleop(60 * args.minutes)
+
+
 BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     "sim": ("environment steps per second on one core, with both cameras", _sim),
     "latency": (
@@ -149,6 +157,10 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
         _suites,
     ),
     "doctor": ("how many planted faults `vla data doctor` finds, by size, in data of several origins", _doctor),
+    "teleop": (
+        "control periods and lost frames while two cameras are recorded, beside LeRobot (see --minutes)",
+        _teleop,
+    ),
     "words": (
         "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
         _words,

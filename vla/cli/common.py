@@ -57,6 +57,16 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
 
 
+def add_lerobot_robot(parser: Any) -> None:
+    parser.add_argument(
+        "--robot-config",
+        nargs="+",
+        default=(),
+        metavar="FILE|KEY=VALUE",
+        help="with --robot lerobot: as LeRobot has it, type=so101_follower port=/dev/ttyACM0",
+    )
+
+
 def add_dds_options(parser: Any) -> None:
     """Where to find the others."""
     parser.add_argument("--domain", type=_domain, metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla import assets
-from vla.cli import loading
+from vla.cli import annotation, loading
 from vla.cli.arguments import environment, existing, existing_folder, whole
 from vla.cli.common import add_command, add_group, add_seed, add_workers, check_outputs, write_json
 from vla.errors import UserError
@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
     loading.add(kinds)
     _add_doctor(kinds)
     _add_view(kinds)
+    annotation.add(kinds)
     _add_exports(add_group(kinds, "export", "from a LeRobot v3 dataset", "formats", "FORMAT"))
 
 

@@ -13,6 +13,7 @@ from vla.cli.common import (
     add_command,
     add_dds_options,
     add_delays,
+    add_lerobot_robot,
     add_policy,
     add_who_and_where,
     add_workers,
@@ -118,8 +119,11 @@ def _add_rollout(commands: Any) -> None:
         "--out", type=Path, default=Path("outputs/realtime"), metavar="DIR", help="telemetry, default %(default)s"
     )
     robot = parser.add_argument_group("a robot instead of an environment")
-    robot.add_argument("--robot", choices=["dds"], help="dds: a ROS 2 robot, without ROS")
-    robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
+    robot.add_argument(
+        "--robot", choices=["dds", "lerobot"], help="dds: a ROS 2 robot, without ROS; lerobot: any of LeRobot's"
+    )
+    robot.add_argument("--spec", metavar="FILE", help="of the robot: a file or a shipped one; for dds with ros")
+    add_lerobot_robot(robot)
     add_dds_options(robot)
     parser.add_argument(
         "--seconds", type=seconds, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
@@ -130,7 +134,7 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.real_time:
         return _rollout_in_real_time(args)
     if args.robot:
-        return _rollout_dds(args)
+        return _rollout_robot(args)
     check_outputs(video=args.video)
     check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
@@ -159,19 +163,32 @@ def _rollout_in_real_time(args: argparse.Namespace) -> None:
     realtime_rollout(RealTimeRun(args.policy, world, args.seconds or 12.0, args.out, how=how))
 
 
-def _rollout_dds(args: argparse.Namespace) -> None:
+def _rollout_robot(args: argparse.Namespace) -> None:
     if not args.spec:
-        raise UserError("rollout: --robot dds needs --spec, which says the robot's topics")
+        raise UserError(f"rollout: --robot {args.robot} needs --spec, which says what its numbers mean")
     if args.video:
         raise UserError("rollout: --video films environments, not robots")
     assets.find("robot", args.spec)
     check_policy(args.policy)
+    if args.robot == "lerobot":
+        return _rollout_lerobot(args)
     use_dds_options(args)
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.runtime.loop import Timing
 
     timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
     dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+
+
+def _rollout_lerobot(args: argparse.Namespace) -> None:
+    for name in ("robot_config", "instruction", "seconds"):
+        if not getattr(args, name):
+            raise UserError(f"rollout: --robot lerobot needs --{name.replace('_', '-')}")
+    if args.s1_delay or args.s2_delay:
+        raise UserError("rollout: --s1-delay and --s2-delay are for simulated time, not for robots")
+    from vla.evaluation.guarded_rollout import lerobot_rollout
+
+    lerobot_rollout(args.policy, args.spec, args.robot_config, args.instruction, args.seconds)
 
 
 def _describe(args: argparse.Namespace) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.data.annotations import FILE, check_annotations, read_annotations
 from vla.data.frames import Encoding, Pictures, open_pictures
-from vla.data.lerobot_v3 import DatasetV3
+from vla.data.lerobot_v3 import DatasetV3, read_info
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -32,12 +33,16 @@ SPEC = "robot_spec.yaml"
 
 @dataclass(frozen=True)
 class CachedEpisode:
-    """Frames start, ..., stop - 1 of the cache. subtasks: (start, stop, text), counted from the episode's start."""
+    """Frames start, ..., stop - 1 of the cache. subtasks: (start, stop, text), counted from the episode's start.
+
+    hindsight: the instruction of its annotation (`vla.data.annotations`), "" if there is none.
+    """
 
     start: int
     stop: int
     task: str
     subtasks: tuple[tuple[int, int, str], ...] = ()
+    hindsight: str = ""
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -87,9 +92,16 @@ class FrameCache:
             images = {name: open_pictures(folder, name, encoding, sizes.get(name)) for name in meta["cameras"]}
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
             arrays |= {name: _label(folder, name, len(arrays["episode"])) for name in LABELS}
+            said = read_annotations(folder / FILE)
             episodes = tuple(
-                CachedEpisode(e["start"], e["stop"], e["task"], tuple((a, b, text) for a, b, text in e["subtasks"]))
-                for e in meta["episodes"]
+                CachedEpisode(
+                    e["start"],
+                    e["stop"],
+                    e["task"],
+                    tuple((a, b, text) for a, b, text in e["subtasks"]),
+                    said[i].instruction if i in said and said[i].frames == e["stop"] - e["start"] else "",
+                )
+                for i, e in enumerate(meta["episodes"])
             )
             stats = json.loads((folder / "stats.json").read_text())
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -156,7 +168,7 @@ def build_cache(
         cache = FrameCache.open(folder)
         fits = cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
         if fits and (renewed := _with_spec(cache, root)) is not None:
-            return renewed
+            return _with_annotations(renewed, root)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -170,7 +182,23 @@ def build_cache(
         raise UserError(f"training cache: cannot write to {folder.parent}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return FrameCache.open(folder)
+    return _with_annotations(FrameCache.open(folder), root)
+
+
+def _with_annotations(cache: FrameCache, root: Path) -> FrameCache:
+    """The cache with the annotations its dataset has by now."""
+    theirs, ours = root / "meta" / FILE, cache.folder / FILE
+    wanted = theirs.read_bytes() if theirs.is_file() else b""
+    if wanted == (ours.read_bytes() if ours.is_file() else b""):
+        return cache
+    check_annotations(theirs, [len(episode) for episode in cache.episodes])
+    partial = ours.with_name(f".{ours.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(wanted)
+        partial.replace(ours)
+    except OSError as error:
+        raise UserError(f"training cache: cannot write to {cache.folder}: {error.strerror or error}") from None
+    return FrameCache.open(cache.folder)
 
 
 def _with_spec(cache: FrameCache, root: Path) -> FrameCache | None:
@@ -190,13 +218,10 @@ def _with_spec(cache: FrameCache, root: Path) -> FrameCache | None:
 
 def _source(root: Path) -> dict[str, Any]:
     """What tells whether a cache still belongs to its dataset."""
-    info_file = root / "meta" / "info.json"
-    if not info_file.is_file():
-        raise UserError(f"dataset {root}: no meta/info.json, so it is no LeRobot v3 dataset")
+    info = read_info(root)
     try:
-        info = json.loads(info_file.read_text())
         counts = {key: info[key] for key in ("total_episodes", "total_frames", "fps")}
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
         raise UserError(f"dataset {root}: meta/info.json is damaged ({error})") from None
-    files = (file for file in (info_file, root / "meta" / "stats.json") if file.is_file())
+    files = (file for file in (root / "meta" / "info.json", root / "meta" / "stats.json") if file.is_file())
     return {**counts, "sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,16 @@ def load_vlm(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(_reason(where, local.is_dir(), error)) from error
     return model, processor
+
+
+def version_of(folder: Path) -> str:
+    """What the configuration and weights in a folder are, as the beginning of their SHA-256."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        digest.update(file.name.encode())
+        with open(file, "rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def _reason(where: str, local: bool, error: Exception) -> str:

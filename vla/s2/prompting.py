@@ -58,6 +58,16 @@ class Prompter:
         else:
             media = {"images": [list(row.reshape(-1, *row.shape[-3:])) for row in pixels]}
             options = {"images_kwargs": {**self.family.options, "return_tensors": "pt"}}
+        return self._process(texts, head, media | options)
+
+    def whole(self, picture: UInt8[Tensor, "H W 3"], question: str) -> dict[str, Tensor]:
+        """Inputs of the model for one question about one picture, which it may cut up as it does by itself."""
+        head, tail, _ = self._parts(1, 1)
+        text = self.image + question if self.family.prefix else head + tail.replace(_WORDS, question)
+        media = {"images": [[picture.movedim(-1, -3)]], "images_kwargs": {"return_tensors": "pt"}}
+        return self._process([text], head, media)
+
+    def _process(self, texts: list[str], head: str, media: dict[str, Any]) -> dict[str, Tensor]:
         start = self.tokenizer.bos_token
         words = {
             "padding": True,
@@ -65,7 +75,7 @@ class Prompter:
             "add_special_tokens": not (start and head.startswith(start)),
             "return_tensors": "pt",
         }
-        made = self.processor(text=texts, **media, **options, text_kwargs=words)
+        made = self.processor(text=texts, **media, text_kwargs=words)
         return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 
     def _video(self, frames: int) -> bool:

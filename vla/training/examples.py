@@ -40,6 +40,8 @@ class Examples:
         self.raw_action = np.concatenate([np.asarray(cache.action) for cache in caches])
         episodes = [(e, first) for cache, first in zip(caches, self.first, strict=False) for e in cache.episodes]
         self.tasks = [episode.task for episode, _ in episodes]
+        self.hindsight = [episode.hindsight or episode.task for episode, _ in episodes]
+        self.annotated = any(episode.hindsight for episode, _ in episodes)
         lengths = [len(episode) for episode, _ in episodes]
         self.episode = np.repeat(np.arange(len(episodes)), lengths)
         self.start = np.repeat([episode.start + first for episode, first in episodes], lengths)
@@ -70,7 +72,15 @@ class Examples:
         return torch.from_numpy(np.stack(pictures))
 
     def prompts(self, frames: Int[np.ndarray, " n"]) -> list[str]:
+        """The task of each, as it was recorded."""
         return [self.tasks[i] for i in self.episode[frames]]
+
+    def drawn_prompts(self, frames: Int[np.ndarray, " n"], rng: np.random.Generator, share: float) -> list[str]:
+        """The task of each, or with this probability what its annotation says was done (hindsight)."""
+        if not share:
+            return self.prompts(frames)
+        drawn = rng.random(len(frames)) < share
+        return [(self.hindsight if new else self.tasks)[i] for i, new in zip(self.episode[frames], drawn, strict=True)]
 
     def look_back(
         self, frames: Int[np.ndarray, " n"], ages: Float[np.ndarray, " n"], stride: int

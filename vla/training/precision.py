@@ -1,10 +1,12 @@
-"""Which arithmetic a device is fast at."""
+"""Which device is meant, and which arithmetic it is fast at."""
 
 from __future__ import annotations
 
 from functools import cache
 
 import torch
+
+from vla.errors import UserError
 
 _FAST_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16")
 
@@ -24,3 +26,12 @@ def _cpu_is_quick() -> bool:
     """Asked at every step, answered once. Older versions of torch cannot say what the CPU has."""
     has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(has.get(name) for name in _FAST_ON_CPU)
+
+
+def device_named(name: str) -> str:
+    """What `auto`, `cpu`, `cuda` or `cuda:N` is on this machine; UserError for a GPU that PyTorch does not see."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name}: this machine's PyTorch sees no CUDA device; use --device cpu")
+    return name

@@ -27,12 +27,12 @@ from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.strict import parse
-from vla.tandem import SLOW_FOLDER, SPEC_FILE, TandemConfig, TandemPolicy
+from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
 from vla.training.estimate import estimate
 from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
-from vla.training.precision import is_quick
+from vla.training.precision import device_named, is_quick
 from vla.training.recipe import Recipe, StageRecipe, load_recipe
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
@@ -60,7 +60,7 @@ def train(
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
-    place = _device(device)
+    place = device_named(device)
     data = _find(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
     start = TandemPolicy.from_pretrained(policy) if policy else None
@@ -101,6 +101,11 @@ class _Run:
                 start.spec.check_robot(self.spec)
             normalizer = start.normalizer if start else fit_normalizer(self.caches)
             self.examples = Examples(self.caches, normalizer, data.weights)
+            if not self.examples.annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):
+                raise UserError(
+                    "train: joint.hindsight is given, but no episode has an annotation with an instruction; make them "
+                    "with vla data annotate"
+                )
         self.console = Console(stderr=True)
 
     def train(self) -> None:
@@ -193,11 +198,7 @@ def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     """Cameras a recipe leaves open (`cameras: []`) are the robot's: all for S1, the first that stands still for S2."""
     if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
         return recipe
-    folder = data.episodes[0]
-    places = (folder / "meta", folder, folder / "cache")
-    file = next((place / SPEC_FILE for place in places if (place / SPEC_FILE).is_file()), None)
-    if file is None:
-        raise UserError(f"dataset {folder}: no meta/{SPEC_FILE}; draft one with vla spec init {folder}")
+    file = assets.find("robot", data.episodes[0].resolve())
     cameras = RobotSpec.load(file).cameras
     if not cameras:
         raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
@@ -249,14 +250,6 @@ def _open_vlm(config: SlowConfig, device: str) -> SlowSystem | None:
     if config.vlm is None:
         return None
     return SlowSystem.from_vlm(config if is_quick(device) else replace(config, dtype="float32"))
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name}: this machine's PyTorch sees no CUDA device; use --device cpu")
-    return name
 
 
 def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path], weights: Sequence[float] | None) -> None:

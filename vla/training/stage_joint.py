@@ -21,11 +21,20 @@ from vla.training.still_batches import jitter
 
 @dataclass(frozen=True)
 class JointConfig:
-    """words: weight of S2's own losses, if any. insulate: actions teach S2's queries and nothing else of it."""
+    """words: weight of S2's own losses, if any. insulate: actions teach S2's queries and nothing else of it.
+
+    hindsight: how often, from 0 to 1, S2 is told what was done, as the episode's annotation says it, and not what the
+    robot had been told (`vla data annotate`).
+    """
 
     words: float = 0.5
     insulate: bool = False
+    hindsight: float = 0.0
     s1: FastStageConfig = field(default_factory=lambda: FastStageConfig(batch=48))
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hindsight <= 1:
+            raise ValueError(f"hindsight is {self.hindsight}, it is a share from 0 to 1")
 
 
 class JointModel(nn.Module):
@@ -60,18 +69,20 @@ class JointStage:
         config = self.config.s1
         frames = self.examples.draw(rng, config.batch)
         sources, ages = self.examples.look_back(frames, draw_ages(rng, len(frames), config.delays), stride=1)
-        seen, prompts = self.observations(sources)
+        seen = self.views(sources)
         batch = {
             "fast": fast_batch(self.examples, self.policy.s1, frames, ages, config, rng),
             "seen": jitter(seen, rng),
-            "prompts": prompts,
+            "prompts": self.examples.drawn_prompts(sources, rng, self.config.hindsight),
         }
         return {**batch, "words": self.words.batch(step)} if self.words else batch
 
     def observations(self, frames: Int[np.ndarray, " n"]) -> tuple[UInt8[Tensor, "n V H W 3"], list[str]]:
         """What S2 sees of frames, and the task of each."""
-        views = [self.examples.images(frames, camera) for camera in self.policy.s2.config.cameras]
-        return torch.stack(views, dim=1), self.examples.prompts(frames)
+        return self.views(frames), self.examples.prompts(frames)
+
+    def views(self, frames: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n V H W 3"]:
+        return torch.stack([self.examples.images(frames, camera) for camera in self.policy.s2.config.cameras], dim=1)
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
         latents = self.policy.s2(batch["seen"], batch["prompts"], insulate=self.config.insulate).latents

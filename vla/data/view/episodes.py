@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from vla.data.annotations import FILE, Annotation, read_annotations
 from vla.data.doctor.recording import Recording
 from vla.errors import UserError
 
@@ -16,12 +17,16 @@ FIRST = 3
 
 @dataclass(frozen=True)
 class Shown:
-    """texts: the instructions; subtasks: (start, stop, text), frames counted from the episode's start."""
+    """texts: the instructions; subtasks: (start, stop, text), frames counted from the episode's start.
+
+    annotation: what was said of it afterwards, if anything was.
+    """
 
     number: int
     rows: slice
     texts: tuple[str, ...]
     subtasks: tuple[tuple[int, int, str], ...]
+    annotation: Annotation | None = None
 
 
 def episodes_to_show(recording: Recording, number: int | None) -> list[Shown]:
@@ -34,8 +39,10 @@ def episodes_to_show(recording: Recording, number: int | None) -> list[Shown]:
     numbers = [number] if number is not None else list(recording.episodes)[:FIRST]
     texts = {entry.number: entry.tasks for entry in recording.entries}
     subtasks = recording.strings("subtask")
+    said = read_annotations(recording.root / "meta" / FILE)
     return [
-        Shown(n, recording.episodes[n], texts.get(n, ()), _stretches(subtasks, recording.episodes[n])) for n in numbers
+        Shown(n, rows, texts.get(n, ()), _stretches(subtasks, rows), said.get(n))
+        for n, rows in ((n, recording.episodes[n]) for n in numbers)
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.data.annotations import Annotation
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import Recording
 from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
@@ -59,8 +60,23 @@ def _episode(recording: Recording, shown: Shown) -> str:
     if shown.subtasks:
         rows = [[f"{a} to {b - 1}", escape(text)] for a, b, text in shown.subtasks]
         parts.append(table([("frames", False), ("subtask", False)], rows))
+    if shown.annotation:
+        parts.append(_annotation(shown.annotation))
     cards = "".join(f'<div class="card"><h3>{escape(t)}</h3>{c}</div>' for t, c in _charts(recording, shown))
     return "".join(parts) + f'<div class="charts next">{cards}</div>'
+
+
+def _annotation(said: Annotation) -> str:
+    """What was said afterwards, and who said it."""
+    source = said.source
+    by = f'<p class="soft">annotated by {escape(source.kind)} {escape(source.model)} {escape(source.version)}</p>'
+    if said.words is None:
+        return f"<h3>In hindsight</h3><p>skipped: {escape(said.skipped)}</p>{by}"
+    rows = [[f"{one.start:.1f} to {one.stop:.1f} s", escape(one.text), ""] for one in said.words.subtasks]
+    rows += [[f"at {one.at:.1f} s", escape(one.question), escape(one.answer)] for one in said.words.questions]
+    words = escape(said.words.instruction or "no other instruction")
+    listed = table([("time", False), ("subtask or question", False), ("answer", False)], rows) if rows else ""
+    return f"<h3>In hindsight</h3><p>{words}</p>{by}{listed}"
 
 
 def _charts(recording: Recording, shown: Shown) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,14 @@ def _log(rr: Any, stream: Any, recording: Recording, shown: Shown) -> None:
         stream.set_time("frame", sequence=start)
         stream.set_time("time", duration=start / recording.fps)
         stream.log(f"{root}/subtask", rr.TextLog(text))
+    if shown.annotation and (words := shown.annotation.words):
+        said = [(0.0, f"in hindsight: {words.instruction}")] if words.instruction else []
+        said += [(one.start, one.text) for one in words.subtasks]
+        said += [(one.at, f"{one.question} {one.answer}") for one in words.questions]
+        for at, text in said:
+            stream.set_time("frame", sequence=round(at * recording.fps))
+            stream.set_time("time", duration=at)
+            stream.log(f"{root}/annotation", rr.TextLog(text))
     for key in recording.cameras:
         for row, image in frames_at(recording, key, list(range(rows.start, rows.stop))).items():
             stream.set_time("frame", sequence=row - rows.start)

@@ -47,7 +47,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012  gymnasium's instance variable
 
     def __init__(
-        self, task: str = "all", split: str = "all", obs_size: int = 96, render_mode: str | None = "rgb_array"
+        self, task: str = "all", split: str = "all", obs_size: int = 480, render_mode: str | None = "rgb_array"
     ) -> None:
         self.names = ALOHA_TASKS if task == "all" else (task,)
         self.obs_size, self.render_mode, self._max_episode_steps = obs_size, render_mode, HORIZON
