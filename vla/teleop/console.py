@@ -31,7 +31,12 @@ def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz
         told, shown = 0, 0.0
         while not ending.is_set() and session.alive:
             moment = session.moment()
-            for what, value in device.poll(moment):
+            try:
+                wishes = device.poll(moment)
+            except EOFError:
+                hang_up()
+                break
+            for what, value in wishes:
                 if what == "end":
                     ending.set()
                 else:

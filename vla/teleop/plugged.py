@@ -91,8 +91,6 @@ class PluggedDevice:
         grip = self._keys.grip
         opening = float(grip.open) if look.opening is None else look.opening
         self._newest = Reading(look.move, opening, grip.clutch, now, look.joints)
-        if self._terminal is not None and self._terminal.gone:
-            self._newest = None
         return [*wishes, *look.wishes]
 
     def read(self) -> Reading | None:
