@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event
 from types import FrameType
 
@@ -99,7 +99,10 @@ def _tape(status: LiveStatus, moment: Moment, rate_hz: float) -> Text:
 def _screen() -> Iterator[Callable[[list[Text], Text], None]]:
     """Shows notes, and below them a line that is redrawn; on anything but a terminal, notes only."""
     console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+    redrawn: AbstractContextManager[Live | None] = nullcontext()
+    if console.is_terminal:
+        redrawn = Live(console=console, auto_refresh=False)
+    with redrawn as live:
 
         def show(notes: list[Text], line: Text) -> None:
             for note in notes:
@@ -124,7 +127,9 @@ def _ending() -> Iterator[tuple[Event, Callable[[], None]]]:
             os.dup2(nothing, output)
 
     def end(number: int, _: FrameType | None) -> None:
-        hang_up() if number == signal.SIGHUP else event.set()
+        if number == signal.SIGHUP:
+            hang_up()
+        event.set()
 
     before = {number: signal.signal(number, end) for number in SIGNALS}
     try:
