@@ -66,8 +66,9 @@ def drive(
 ) -> GuardedResult:
     """`robot` is connected. say: told S2's words whenever they change."""
     spec = robot.spec
-    guarded, pilot = GuardedRobot(robot), ThreadedPilot(policy, spec)
+    guarded = GuardedRobot(robot)
     observation, captured = guarded.reset(None), time.monotonic()
+    pilot = ThreadedPilot(policy, spec)
     beat, step, words = Beat(spec.rate_hz), 0, ""
     try:
         pilot.instruct(instruction)

@@ -19,6 +19,9 @@ AGAIN_S = 1.0
 """So often one that is gone is looked for."""
 
 
+KEYS = "Space clutch, G gripper, Enter start, Y success, N failure, X discard, Z undo, P policy, Escape stop, H release"
+
+
 class DeviceGone(Exception):
     """It cannot be read: unplugged, or switched off. It may come back."""
 
@@ -115,6 +118,3 @@ class PluggedDevice:
         self._tried = now
         self._driver.open()
         self._gone = False
-
-
-KEYS = "Space clutch, G gripper, Enter start, Y success, N failure, X discard, Z undo, P policy, Escape stop, H release"
