@@ -33,7 +33,8 @@ def test_a_session_drives_records_and_loses_a_robot_over_dds(tmp_path, domain):
         robot.connect()
         return robot
 
-    with sim_process(domain) as sim, session_with(make, SPEC, tmp_path, paced=True) as (live, hand, recorder):
+    lockstep = sim_process(domain, "--lockstep")  # no command is too late, however busy the machine
+    with lockstep as sim, session_with(make, SPEC, tmp_path, paced=True) as (live, hand, recorder):
         take_hold(live, hand)
         live.ask("start")
         moved(live, live.moment().tool)
