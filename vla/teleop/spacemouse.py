@@ -39,7 +39,9 @@ class SpaceMouse:
         try:
             self.use(self._library.open(axis_convention=self._library.AxisConvention.ROS))
         except LOST as error:
-            raise DeviceGone(f"teleop: spacemouse: {error}; is it plugged in, and may you read it?") from None
+            raise DeviceGone(
+                f"teleop: spacemouse: {error}; apt install libhidapi-hidraw0, and may you read it?"
+            ) from None
 
     def use(self, mouse: Any) -> None:
         """An opened `pyspacemouse.SpaceMouseDevice` whose axes are forward, left, up, and the turns about them."""
