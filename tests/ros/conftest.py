@@ -17,5 +17,6 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
 
     number = 1 + next(_DOMAINS) % 200
     monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     return number

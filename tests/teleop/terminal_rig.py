@@ -81,7 +81,7 @@ class TerminalRig:
     def end(self, how: bytes = b"\x03") -> int:
         if how and self._ours >= 0:
             self.press(how)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(3 * PATIENCE_S)  # encoding and writing a dataset is more work than driving
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vla import assets
 from vla.errors import UserError
 from vla.policies import REAL_TIME_PATIENCE_S, load_policy
+from vla.processes import terminated_as_interrupted
 from vla.robots.base import Observation, Robot, SensesLost
 from vla.runtime.clock import Beat
 from vla.runtime.guarded import GuardedRobot
@@ -48,11 +49,12 @@ def lerobot_rollout(
     robot = LeRobotRobot(robot_spec, config)
     driver = loaded or load_policy(policy, REAL_TIME_PATIENCE_S)
     driver.spec.check_robot(robot_spec)
-    robot.connect()
-    try:
-        result = drive(robot, driver, instruction, seconds, lambda words: print(f"S2: {words}", flush=True))
-    finally:
-        robot.close()
+    with terminated_as_interrupted():
+        robot.connect()
+        try:
+            result = drive(robot, driver, instruction, seconds, lambda words: print(f"S2: {words}", flush=True))
+        finally:
+            robot.close()
     if result.stopped is not None:
         raise UserError(f"the safety gate stopped the robot after {result.steps} steps: {result.stopped}")
     late = f", {result.late} late" if result.late else ""
@@ -66,8 +68,9 @@ def drive(
 ) -> GuardedResult:
     """`robot` is connected. say: told S2's words whenever they change."""
     spec = robot.spec
-    guarded, pilot = GuardedRobot(robot), ThreadedPilot(policy, spec)
+    guarded = GuardedRobot(robot)
     observation, captured = guarded.reset(None), time.monotonic()
+    pilot = ThreadedPilot(policy, spec)
     beat, step, words = Beat(spec.rate_hz), 0, ""
     try:
         pilot.instruct(instruction)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from vla import assets
 from vla.errors import UserError
 from vla.evaluation.run_plot import plot_run
 from vla.policies import policy_maker
+from vla.processes import terminated_as_interrupted
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.sim_body import DT, read_log
 from vla.robots.sim_wires import BodySettings, World
@@ -66,7 +64,7 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
-    with _terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
+    with terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:
             asked_s = robot.state().ticks * DT
@@ -102,17 +100,3 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
 def receipt_periods(receipts: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R-1"]:
     """Milliseconds between commands, as the robot received them."""
     return 1e3 * np.diff(receipts)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -65,12 +65,8 @@ class LeRobotRobot:
         disconnect(self._robot)
 
     @property
-    def action_names(self) -> tuple[str, ...]:
-        return self._action
-
-    @property
     def _named(self) -> str:
-        return f"LeRobot robot {self._robot.name}"
+        return f"LeRobot robot {self._robot.config.type}"
 
     def _check(self) -> None:
         for what, size, names in (

@@ -75,16 +75,17 @@ def scalar_names(features: Mapping[str, Any]) -> tuple[str, ...]:
 
 def connect(kind: Kind, device: Any) -> None:
     """Raises UserError if it cannot be connected, or is not calibrated: that asks questions, and is LeRobot's to do."""
+    name = device.config.type
     try:
         device.connect(calibrate=False)
     except Exception as error:  # every driver has its own
-        raise UserError(f"LeRobot {kind} {device.name}: cannot be connected: {error}") from None
+        raise UserError(f"LeRobot {kind} {name}: cannot be connected: {error}") from None
     if device.is_calibrated is False:
         disconnect(device)
         what = "robot" if kind == "robot" else "teleop"
         raise UserError(
-            f"LeRobot {kind} {device.name} is not calibrated: lerobot-calibrate --{what}.type={device.name} "
-            f"--{what}.id={device.id} and what else it needs"
+            f"LeRobot {kind} {name} is not calibrated: lerobot-calibrate --{what}.type={name} --{what}.id={device.id} "
+            "and what else it needs"
         )
 
 

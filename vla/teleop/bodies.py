@@ -13,6 +13,8 @@ from vla.spec import RobotSpec
 from vla.teleop.command import TeleopOptions
 from vla.teleop.pictures import CameraPictures, Pictures, TwinPictures
 
+PATIENCE_S = 20.0
+"""So long a robot is waited for that may have been started at the same time."""
 BLIND_S = 0.5
 """So long a session waits, holding, for streams that have stopped; then the take ends."""
 
@@ -51,7 +53,7 @@ def _over_dds(spec: RobotSpec, domain: int | None) -> BodyChoice:
         raise UserError(f"teleop: Python package {error.name} is missing: pip install 'vla[dds]'") from None
 
     def make() -> Robot:
-        robot = DdsRobot(spec, domain, blind=BLIND_S)
+        robot = DdsRobot(spec, domain, PATIENCE_S, BLIND_S)
         robot.connect()
         return robot
 

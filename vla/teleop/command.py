@@ -170,8 +170,9 @@ def _welcome(url: str, options: TeleopOptions) -> None:
 
 def about_robot(spec: Any) -> dict[str, Any]:
     """What the page must know of the robot."""
-    joints = range(spec.state_size)[spec.state_slices["joint_position"]]
-    return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints)}
+    joints = range(spec.state_size)[spec.state_slices.get("joint_position", slice(0))]
+    unit = next((field.unit for field in spec.state if field.name == "joint_position"), "")
+    return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints), "joints_unit": unit}
 
 
 def _login() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event
+from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
@@ -20,15 +22,21 @@ from vla.teleop.session import Session
 
 SHOW_S = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OUTPUTS = (1, 2)
 
 
 def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz: float) -> None:
     """Until Ctrl-C, SIGTERM, the terminal's end, the device's wish or the session's end; its error is raised."""
-    with _ending() as ending, _screen() as show:
+    with _ending() as (ending, hang_up), _screen() as show:
         told, shown = 0, 0.0
         while not ending.is_set() and session.alive:
             moment = session.moment()
-            for what, value in device.poll(moment):
+            try:
+                wishes = device.poll(moment)
+            except EOFError:
+                hang_up()
+                break
+            for what, value in wishes:
                 if what == "end":
                     ending.set()
                 else:
@@ -38,7 +46,10 @@ def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz
             if new or now - shown >= SHOW_S:
                 told, shown = max([told, *(note.number for note in new)]), now
                 notes = [Text(note.text, "bold red" if note.bad else "") for note in new]
-                show(notes, status_line(moment, status, rate_hz, device.prompt, device.trouble))
+                try:
+                    show(notes, status_line(moment, status, rate_hz, device.prompt, device.trouble))
+                except OSError:
+                    hang_up()
     if session.error is not None:
         raise session.error
 
@@ -88,7 +99,10 @@ def _tape(status: LiveStatus, moment: Moment, rate_hz: float) -> Text:
 def _screen() -> Iterator[Callable[[list[Text], Text], None]]:
     """Shows notes, and below them a line that is redrawn; on anything but a terminal, notes only."""
     console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+    redrawn: AbstractContextManager[Live | None] = nullcontext()
+    if console.is_terminal:
+        redrawn = Live(console=console, auto_refresh=False)
+    with redrawn as live:
 
         def show(notes: list[Text], line: Text) -> None:
             for note in notes:
@@ -100,12 +114,26 @@ def _screen() -> Iterator[Callable[[list[Text], Text], None]]:
 
 
 @contextmanager
-def _ending() -> Iterator[Event]:
-    """Set by the signals that end a session; those before it are put back."""
+def _ending() -> Iterator[tuple[Event, Callable[[], None]]]:
+    """Set by the signals that end a session, and when the terminal hangs up; handlers before it are put back."""
     event = Event()
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in SIGNALS}
+    shown = [output for output in OUTPUTS if os.isatty(output)]
+
+    def hang_up() -> None:
+        """Nobody reads what is said from now on: the takes are written all the same."""
+        event.set()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for output in shown:
+            os.dup2(nothing, output)
+
+    def end(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            hang_up()
+        event.set()
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
     try:
-        yield event
+        yield event, hang_up
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

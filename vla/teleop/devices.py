@@ -63,7 +63,10 @@ class LocalDevice(Device, Protocol):
         ...
 
     def poll(self, moment: Moment) -> list[Wish]:
-        """Look at the device, for a few hundredths of a second; returns what the operator has asked for since."""
+        """Look at the device, for a few hundredths of a second; returns what the operator has asked for since.
+
+        Raises EOFError when the terminal has hung up.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ class Leader:
 
     def __init__(self, spec: RobotSpec, config: Sequence[str], units: Units = "deg") -> None:
         self._device = make_device("teleoperator", config)
-        self.name = f"lerobot:{self._device.name}"
+        self.name = f"lerobot:{self._device.config.type}"
         names = scalar_names(self._device.action_features)
         positions = tuple(name for name in names if name.endswith(".pos"))
         self._gripper = next((name for name in positions or names if "gripper" in name), None)
@@ -37,7 +37,7 @@ class Leader:
         self._scale, self._whole = (math.pi / 180, 100.0) if units == "deg" else (1.0, 1.0)
         self._check(spec, names)
         self._happened: set[str] = set()
-        self.about = f"LeRobot teleoperator {self._device.name}: " + (
+        self.about = f"LeRobot teleoperator {self._device.config.type}: " + (
             "it says how the tool is to move" if self._by_deltas else "take hold, and the arm goes where it goes"
         )
 

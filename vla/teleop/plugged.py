@@ -19,6 +19,9 @@ AGAIN_S = 1.0
 """So often one that is gone is looked for."""
 
 
+KEYS = "Space clutch, G gripper, Enter start, Y success, N failure, X discard, Z undo, P policy, Escape stop, H release"
+
+
 class DeviceGone(Exception):
     """It cannot be read: unplugged, or switched off. It may come back."""
 
@@ -91,8 +94,6 @@ class PluggedDevice:
         grip = self._keys.grip
         opening = float(grip.open) if look.opening is None else look.opening
         self._newest = Reading(look.move, opening, grip.clutch, now, look.joints)
-        if self._terminal is not None and self._terminal.gone:
-            self._newest = None
         return [*wishes, *look.wishes]
 
     def read(self) -> Reading | None:
@@ -117,6 +118,3 @@ class PluggedDevice:
         self._tried = now
         self._driver.open()
         self._gone = False
-
-
-KEYS = "Space clutch, G gripper, Enter start, Y success, N failure, X discard, Z undo, P policy, Escape stop, H release"

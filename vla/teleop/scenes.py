@@ -14,8 +14,9 @@ class Scenes:
     """
 
     def __init__(self, robot: Robot, first: str = "") -> None:
-        distant = isinstance(robot, DistantRobot) and robot.has_scenes
-        self._robot = robot if isinstance(robot, SimulatedRobot) or distant else None
+        self._robot: SimulatedRobot | DistantRobot | None = None
+        if isinstance(robot, SimulatedRobot) or (isinstance(robot, DistantRobot) and robot.has_scenes):
+            self._robot = robot
         self.exist = self._robot is not None
         self.instruction, self.possible = first, tuple[str, ...]()
 

@@ -38,8 +38,10 @@ class SpaceMouse:
     def open(self) -> None:
         try:
             self.use(self._library.open(axis_convention=self._library.AxisConvention.ROS))
-        except LOST:
-            raise DeviceGone from None
+        except LOST as error:
+            raise DeviceGone(
+                f"teleop: spacemouse: {error}; apt install libhidapi-hidraw0, and may you read it?"
+            ) from None
 
     def use(self, mouse: Any) -> None:
         """An opened `pyspacemouse.SpaceMouseDevice` whose axes are forward, left, up, and the turns about them."""

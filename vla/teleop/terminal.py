@@ -7,6 +7,7 @@ import select
 import sys
 import termios
 import time
+from contextlib import suppress
 from typing import Any
 
 from vla.errors import UserError
@@ -23,7 +24,7 @@ class Terminal:
     """Standard input, key by key and without echo, until it is closed; Ctrl-C stays what it is.
 
     It is asked for its cursor's place twenty times a second. Once it has answered, `heard` is when it last said
-    anything: a connection that stalls is noticed though nobody presses a key. `gone`: it has hung up.
+    anything: a connection that stalls is noticed though nobody presses a key.
     """
 
     def __init__(self) -> None:
@@ -36,17 +37,17 @@ class Terminal:
         self._reader = KeyReader()
         self._answers, self._asked = False, 0.0
         self.heard = time.monotonic()
-        self.gone = False
 
     def pressed(self) -> list[str]:
-        """Those pressed since the last call; waits up to POLL_S for the first."""
+        """Those pressed since the last call; waits up to POLL_S for the first. Raises EOFError if it has hung up."""
         try:
             self._ask(time.monotonic())
             ready = bool(select.select([self._in], [], [], POLL_S)[0])
             data = os.read(self._in, 4096) if ready else b""
-            self.gone = self.gone or (ready and not data)
-        except OSError:  # the other end has hung up
-            data, self.gone = b"", True
+        except OSError:
+            raise EOFError from None
+        if ready and not data:
+            raise EOFError
         now = time.monotonic()
         pressed = self._reader.feed(data, now)
         self._answers = self._answers or ANSWER in pressed
@@ -55,11 +56,9 @@ class Terminal:
         return [key for key in pressed if key != ANSWER]
 
     def close(self) -> None:
-        try:
+        with suppress(EOFError, termios.error):  # it has hung up
             self.pressed()  # an answer that comes later would be typed into the shell
             termios.tcsetattr(self._in, termios.TCSAFLUSH, self._before)
-        except (OSError, termios.error):
-            self.gone = True
 
     def _ask(self, now: float) -> None:
         if self._out is not None and now - self._asked >= ASK_S:
@@ -87,7 +86,7 @@ class KeyboardDevice:
         pressed = self._terminal.pressed()
         now = time.monotonic()
         wishes = [wish for key in pressed for wish in self._keys.press(key, now)]
-        self._newest = None if self._terminal.gone else self._keys.reading(now, self._terminal.heard)
+        self._newest = self._keys.reading(now, self._terminal.heard)
         return wishes
 
     def read(self) -> Reading | None:

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import rclpy
 
-from vla.robots.dds_bus import use_loopback
+from vla.robots.dds_bus import LOOPBACK
 from vla_ros.parameters import PolicyParameters, RecorderParameters, SimParameters, read
 from vla_ros.policy_node import PolicyNode
 from vla_ros.recorder_node import RecorderNode
@@ -15,8 +15,9 @@ NODES = [(PolicyNode, PolicyParameters), (RecorderNode, RecorderParameters), (Si
 
 
 @pytest.fixture(autouse=True)
-def ros():
-    use_loopback()
+def ros(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init(domain_id=231)
     yield
     rclpy.shutdown()
