@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (latency: 200), or a task (suites: 20)")
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
-    parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="runtime: 30 of each; dds: 60; teleop: 600")
     parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
     doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
@@ -41,8 +41,6 @@ def add(commands: Any) -> None:
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
     latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
-    teleop = parser.add_argument_group("teleop")
-    teleop.add_argument("--minutes", type=seconds, default=10.0, metavar="M", help="how long, default %(default)g")
     add_workers(parser)
 
 
@@ -132,7 +130,7 @@ def _words(args: argparse.Namespace) -> Document:
 def _teleop(args: argparse.Namespace) -> Document:
     from vla.bench.teleop import bench_teleop
 
-    return bench_teleop(60 * args.minutes)
+    return bench_teleop(args.seconds or 600.0)
 
 
 BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
