@@ -1,7 +1,7 @@
 """The tabletop as a Gymnasium environment: a seven-joint arm does as it is told on a table of coloured things."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,6 +17,7 @@ from gym_tabletop.instructions import SPLITS, Assignment, assignments, choose, h
 from gym_tabletop.kinematics import ArmKinematics, integrate_delta
 from gym_tabletop.layout import Layout, sample_layout, sample_suite_layout
 from gym_tabletop.palette import DRAWER, PAIRS
+from gym_tabletop.perturbation import LOOKS, Area, Perturbation
 from gym_tabletop.randomization import randomize_look
 from gym_tabletop.rendering import CameraRenderer, project
 from gym_tabletop.scene_truth import Instruction, Scene, Thing
@@ -35,6 +36,8 @@ CHANGE_STEPS = (10, 40)
 """When a mind is changed, in control steps."""
 PRESSED = 0.6
 """How far down its travel a button counts as pressed."""
+AREA = Area((0.36, -0.32), (0.72, 0.32))
+"""Where distractors may stand."""
 HOME_SPREAD = 0.06
 """The arm starts at HOME give or take this many radians per joint."""
 
@@ -50,7 +53,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     An episode's scene, words and outcome depend on its reset seed alone. `task`: a family or "all"; `split`: which
     words and targets may be drawn ("train", held-out "phrasing" or "pair", or "all"); `randomize`: vary colours,
     light, table and camera pose; `events`: in every other episode the target is moved by hand, or slips out of the
-    gripper; `render=False` gives black images to whoever needs physics only.
+    gripper; `perturb`: some of `gym_tabletop.perturbation.LOOKS`, in the pictures only; `render=False` gives black images to whoever needs physics only.
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
@@ -66,6 +69,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         randomize: bool = False,
         suite: bool = False,
         events: bool = False,
+        perturb: Sequence[str] = (),
         render: bool = True,
         render_mode: str | None = "rgb_array",
     ) -> None:
@@ -74,12 +78,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         _check_choice("split", split, SPLITS)
         _check_choice("action_mode", action_mode, ACTION_MODES)
         _check_choice("quality", quality, ("fast", "high"))
+        for look in perturb:
+            _check_choice("perturb", look, LOOKS)
         self.families = tuple(self.tasks) if task == "all" else (task,)
         if split == "pair":
             self.families = tuple(f for f in self.families if _has_pair(self.tasks[f]))
             if not self.families:
                 raise ValueError(f"split='pair' has nothing to hold out of task={task!r}, which names no objects")
-        self.suite, self.events = suite, events
+        self.suite, self.events, self.perturb = suite, events, tuple(perturb)
+        self._perturbation: Perturbation | None = None
         self.split, self.action_mode, self.randomize, self.obs_size = split, action_mode, randomize, obs_size
         self.render_mode, self._max_episode_steps = render_mode, MAX_EPISODE_STEPS
         self._render_images, self._high_quality = render, quality == "high"
@@ -150,6 +157,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._event = Event.sample(rng) if self.events and rng.random() < 0.5 else None
         if played:
             play_for_still(self, rng)
+        if self.perturb:
+            seed = int(rng.integers(2**31)) if seed is None else seed
+            self._perturbation = Perturbation(self.perturb, seed, self.model, self.data, AREA)
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -214,7 +224,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB image (S, S, 3) of `camera` as things stand."""
-        return self._camera_renderer().image(self.data, camera)
+        change = None if self._perturbation is None else self._perturbation.through(fixed=camera == "front")
+        return self._camera_renderer().image(self.data, camera, change)
 
     def close(self) -> None:
         if self._renderer is not None:
@@ -279,6 +290,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """Every instruction that could be given in this scene as it stands, in every phrasing."""
         now, project_once = self.scene(), functools.cache(self._project)  # a request has many phrasings
         return [a.instruction(now, project_once) for a in assignments(now, self._listed())]
+
+    def paraphrases(self) -> list[str]:
+        """What is asked now in words that no demonstration uses; of a held-out pair, in any other words."""
+        said = list(self._assignment.task.sentences(self._assignment.request))
+        held_out = [text for text, split in said if split == "phrasing"]
+        return held_out or [text for text, _ in said if text != self.task_description]
 
     def half_done(self) -> list[Instruction]:
         """Instructions to do two things of which the first is done already, labelled with the second."""
