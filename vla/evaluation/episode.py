@@ -11,14 +11,15 @@ from vla.runtime.loop import Policy, Timing
 from vla.runtime.telemetry import StepView, Trace
 from vla.runtime.variants import Variant, build_loop
 
-Choice = Literal["given", "swap", "tour"]
+Choice = Literal["given", "swap", "paraphrase", "tour"]
 
 
 @dataclass(frozen=True)
 class Play:
     """How episodes are played.
 
-    choice: follow the scene's own instruction, one about another object ("swap"), or each family in turn ("tour").
+    choice: follow the scene's own instruction, one about something else ("swap"), the same in other words
+    ("paraphrase"), or each family in turn ("tour").
     variant: as in `build_loop`. words_every: as in `ControlLoop`.
     """
 
@@ -32,7 +33,7 @@ class Play:
 class EpisodeResult:
     """What came of one episode; plain values only, so that it travels as JSON.
 
-    instruction: the last one. original: the one it replaced, in a swap or in mid-episode. words: what S2 said first,
+    instruction: the last one. original: the one it replaced. words: what S2 said first,
     with its place tokens.
     s1_ms, s2_ms, s2_age_s, counts: as in `Trace`.
     """
@@ -84,8 +85,9 @@ def play_episode(
     if recorder is not None:
         recorder.begin()
     given = robot.instruction
-    wanted = instruction or _choose(robot, play.choice, seed, index)
-    if wanted != given:
+    stranger = instructions.stranger(robot, seed) if play.choice == "swap" and not instruction else None
+    wanted = instruction or stranger or _choose(robot, play.choice, seed, index)
+    if wanted not in (given, stranger):
         robot.set_instruction(wanted)
     request = instructions.current(robot)
     loop = build_loop(
@@ -97,14 +99,15 @@ def play_episode(
         on_step=recorder.add if recorder is not None else None,
     )
     with torch.inference_mode():
-        trace = loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+        trace = loop.run(stranger or (lambda: robot.instruction), robot.max_steps, lambda: robot.finished)
+    told = stranger or robot.instruction
     return EpisodeResult(
         index=index,
         seed=seed,
         family=robot.family,
         split=request.split if request is not None else "train",
-        instruction=robot.instruction,
-        original=_replaced(robot.instruction, wanted, given, play.choice),
+        instruction=told,
+        original=_replaced(told, wanted, given, play.choice),
         success=robot.success,
         steps=trace.steps,
         words=_first_words(trace),
@@ -126,6 +129,8 @@ def warm_up(policy: Policy, robot: SimulatedRobot) -> None:
 def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
     if choice == "swap":
         return instructions.swap_target(robot, seed)
+    if choice == "paraphrase":
+        return instructions.paraphrase(robot, seed)
     if choice == "tour":
         return instructions.tour(robot, seed, index)
     return robot.instruction
@@ -134,7 +139,7 @@ def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str
 def _replaced(last: str, first: str, given: str, choice: Choice) -> str | None:
     if last != first:
         return first
-    return given if choice == "swap" and first != given else None
+    return given if choice in ("swap", "paraphrase") and first != given else None
 
 
 def _first_words(trace: Trace) -> str | None:

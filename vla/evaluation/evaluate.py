@@ -14,6 +14,7 @@ from vla.errors import UserError
 from vla.evaluation.compare import Wanted, compare, print_comparison, read_other
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import EpisodeResult, Play
+from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.report import write_report
@@ -31,21 +32,29 @@ VIDEOS, SHEETS = 4, 18
 class EvalOptions:
     """What `vla eval` can be asked for.
 
-    task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
+    task, split: restrict what is asked. perturb: some of `vla.evaluation.perturbations`.
     variant: how the policy is run (`vla.runtime.variants`). report: folder for report.html. compare: an earlier
     result over the same episodes, to pair this one with.
     """
 
     task: str = "all"
     split: str = "all"
-    swap: bool = False
+    perturb: tuple[str, ...] = ()
     variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
     report: Path | None = None
     compare: Path | None = None
 
+    def __post_init__(self) -> None:
+        words_of(self.perturb)
+
+    @property
+    def swap(self) -> bool:
+        return "swap" in self.perturb
+
     def to_dict(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant")}
+        own["perturb"] = [name for name in PERTURBATIONS if name in self.perturb]
         return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
 
@@ -72,7 +81,7 @@ def evaluate(
         other = read_other(options.compare, wanted)
     play = Play(
         timing=options.timing,
-        choice="swap" if options.swap else "given",
+        choice=words_of(options.perturb) or "given",
         variant=options.variant,
         words_every=WORDS_EVERY_S if options.report else None,
     )
@@ -89,6 +98,7 @@ def evaluate(
             task=options.task,
             split=options.split,
             play=play,
+            looks=looks_of(options.perturb),
             media=str(media) if media else None,
             videos=VIDEOS,
             sheets=SHEETS,

@@ -24,7 +24,8 @@ class Player:
         self._policy = policy or load_policy(setup.policy)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
-        self._robot = make_robot(setup.env, setup.task, setup.split, lazy)
+        looks = {"perturb": setup.looks} if setup.looks else {}
+        self._robot = make_robot(setup.env, setup.task, setup.split, lazy, **looks)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 

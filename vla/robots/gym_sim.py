@@ -198,6 +198,12 @@ class GymRobot:
     def instructions(self) -> list[Any]:
         return list(self._connected().unwrapped.instructions())
 
+    def paraphrases(self) -> list[str]:
+        return list(self._connected().unwrapped.paraphrases())
+
+    def others(self) -> list[str]:
+        return list(getattr(self._connected().unwrapped, "others", list)())
+
     def marks(self) -> tuple[Pixel, Pixel] | None:
         """Where target and goal are now, (u, v) in [0, 1] of the front image; None if the environment does not say."""
         annotation = getattr(self._connected().unwrapped, "annotation", None)
