@@ -53,7 +53,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     An episode's scene, words and outcome depend on its reset seed alone. `task`: a family or "all"; `split`: which
     words and targets may be drawn ("train", held-out "phrasing" or "pair", or "all"); `randomize`: vary colours,
     light, table and camera pose; `events`: in every other episode the target is moved by hand, or slips out of the
-    gripper; `perturb`: some of `gym_tabletop.perturbation.LOOKS`, in the pictures only; `render=False` gives black images to whoever needs physics only.
+    gripper; `perturb`: some of `gym_tabletop.perturbation.LOOKS`, in the
+    pictures only; `render=False` gives black images to whoever needs physics only.
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable

@@ -23,8 +23,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
     parser.add_argument("--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="latency, suites: these (default all)")
-    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (latency: 200), or a task (suites: 20)")
+    parser.add_argument(
+        "--tasks", nargs="+", default=[], metavar="NAME", help="latency, perturbations, suites: these (default all)"
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1), metavar="N", help="a point (latency, perturbations: 200), or a task (suites: 20)"
+    )
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
@@ -38,7 +42,7 @@ def add(commands: Any) -> None:
     loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
-    latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
+    parser.add_argument("--out", type=Path, metavar="D", help="latency, perturbations: default outputs/WHAT")
     add_workers(parser)
 
 
@@ -61,7 +65,14 @@ def _latency(args: argparse.Namespace) -> Document:
 
     tasks = default_tasks(args.env, args.tasks)
     study = Study(args.policy, args.peer, args.env, tasks, args.episodes or 200, args.seed)
-    return bench_latency(study, args.out, args.workers)
+    return bench_latency(study, args.out or Path("outputs/latency"), args.workers)
+
+
+def _perturbations(args: argparse.Namespace) -> Document:
+    from vla.bench.perturbations import Study, bench_perturbations
+
+    study = Study(args.policy, args.env, tuple(args.tasks) or ("all",), args.episodes or 200, args.seed)
+    return bench_perturbations(study, args.out or Path("outputs/perturbations"), args.workers)
 
 
 def _serve(args: argparse.Namespace) -> Document:
@@ -126,6 +137,10 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     "latency": (
         "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
         _latency,
+    ),
+    "perturbations": (
+        "success under other words, other light, a moved camera, distractors and delays, in one table (see --policy)",
+        _perturbations,
     ),
     "serve": ("what serving over a websocket costs beside the model's own time (see --policy)", _serve),
     "runtime": (

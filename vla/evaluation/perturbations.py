@@ -1,4 +1,4 @@
-"""What an evaluation can change about an episode: the words, or what is seen; never motion, nor what counts as success."""
+"""What an evaluation can change about an episode: the words, or what is seen; never motion, nor what success is."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -12,8 +12,8 @@ from vla.runtime.loop import Timing
 class Setup:
     """Everything a worker process needs to know; plain values, so that it travels as JSON.
 
-    looks: perturbations of the pictures. media: folder for pictures, None records nothing. videos: so many first episodes are filmed; sheets: so many
-    first episodes, and every failure, leave a contact sheet.
+    looks: perturbations of the pictures. media: folder for pictures, None records nothing. videos: so many first
+    episodes are filmed; sheets: so many first episodes, and every failure, leave a contact sheet.
     """
 
     policy: str

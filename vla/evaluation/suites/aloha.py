@@ -27,7 +27,10 @@ SENTENCES = {
     "insertion": "Insert the peg into the socket",
 }
 HELD_OUT = {
-    "transfer_cube": ("grab the cube with your right hand and give it to the left one", "pass the cube from right to left"),
+    "transfer_cube": (
+        "grab the cube with your right hand and give it to the left one",
+        "pass the cube from right to left",
+    ),
     "insertion": ("put the peg in the socket", "join the two pieces: the peg goes into the socket"),
 }
 FULL_REWARD = 4
