@@ -49,6 +49,15 @@ def find(kind: Kind, name: str | Path) -> Path:
     raise UserError(_not_found(kind, text, path))
 
 
+def find_driver(name: str | Path) -> Path:
+    """The policy that `name` means, or a folder with a checkpoint of LeRobot's, which can be driven but no more."""
+    path = Path(name).expanduser()
+    files = ("config.json", "model.safetensors")
+    if not _is_one("policy", path) and all((path / file).is_file() for file in files):
+        return path
+    return find("policy", name)
+
+
 def names(kind: Kind) -> list[str]:
     """The names of the shipped things of that kind, sorted."""
     pattern = _PLACES[kind][1]

@@ -75,7 +75,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     `loaded` is used instead of loading the policy. Raises UserError for bad input before the first episode.
     """
     if loaded is None:
-        assets.find("policy", study.policy)
+        assets.find_driver(study.policy)
     assets.check_folder_writable(out, "--out")
     outcomes = {one.name: _measure(study, one, out / "points", workers, loaded) for one in conditions()}
     document = {"study": vars(study) | {"tasks": list(study.tasks)}, "conditions": _compare(outcomes)}

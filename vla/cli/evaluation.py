@@ -68,9 +68,10 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     if args.report:
         assets.check_folder_writable(args.report, "--report")
-    assets.find("policy", args.policy)
     if args.dataset:
+        assets.find("policy", args.policy)
         return _eval_offline(args)
+    assets.find_driver(args.policy)
     if args.all_episodes:
         raise UserError("eval: --all-episodes is for --dataset")
     from vla.evaluation.evaluate import EvalOptions, evaluate
@@ -128,7 +129,7 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.robot:
         return _rollout_dds(args)
     check_outputs(video=args.video)
-    assets.find("policy", args.policy)
+    assets.find_driver(args.policy)
     from vla.evaluation.rollout_command import rollout
     from vla.runtime.loop import Timing
 

@@ -86,7 +86,7 @@ def evaluate(
         words_every=WORDS_EVERY_S if options.report else None,
     )
     if loaded is None:
-        assets.find("policy", policy)
+        assets.find_driver(policy)
     if options.report:
         assets.check_folder_writable(options.report, "--report")
     jobs = [Job(index, seed + index) for index in range(episodes)]

@@ -1,6 +1,10 @@
 """A policy in an environment, ready to play one episode after the other and to record those worth showing."""
 
+import importlib.util
+from pathlib import Path
+
 from vla import assets
+from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path
@@ -9,11 +13,21 @@ from vla.runtime.loop import Policy
 
 
 def load_policy(name: str) -> Policy:
-    """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
-    folder = assets.find("policy", name)
+    """A shipped name, a folder (of LeRobot's too) or a hub id; UserError if there is none or its files are damaged."""
+    folder = assets.find_driver(name)
+    if not (folder / "tandem.json").is_file():
+        return _load_peer(folder)
     from vla.tandem import TandemPolicy
 
     return TandemPolicy.from_pretrained(folder)
+
+
+def _load_peer(folder: Path) -> Policy:
+    if importlib.util.find_spec("lerobot") is None:
+        raise UserError(f"policy {folder} is LeRobot's, and Python package lerobot is missing: pip install 'vla[data]'")
+    from vla.peers.policy import PeerPolicy
+
+    return PeerPolicy.from_pretrained(folder)
 
 
 class Player:
@@ -23,7 +37,9 @@ class Player:
         self._setup = setup
         self._policy = policy or load_policy(setup.policy)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
+        # Nor has a policy that looks back any use for images that are gone.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
+        lazy = lazy and getattr(self._policy, "frames", 1) == 1
         looks = {"perturb": setup.looks} if setup.looks else {}
         self._robot = make_robot(setup.env, setup.task, setup.split, lazy, **looks)
         self._recorder = Recorder(self._robot) if setup.media else None
