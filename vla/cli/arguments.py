@@ -92,6 +92,13 @@ def weighted_folder(text: str) -> tuple[Path, float]:
     return existing_folder(name), value
 
 
+def minutes(text: str) -> float:
+    value = _above_zero(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return value
+
+
 def gigabytes(text: str) -> int:
     """In bytes."""
     value = _above_zero(text)

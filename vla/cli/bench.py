@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
+from vla.cli.arguments import device, environment, existing_folder, minutes, one_of, seconds, whole
 from vla.cli.common import add_command, add_workers, check_outputs, write_json
 
 DOCTOR_EPISODES = 24
@@ -21,7 +21,9 @@ def add(commands: Any) -> None:
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
-    parser.add_argument("--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld")
+    parser.add_argument(
+        "--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld; policies: tabletop"
+    )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME", help="latency, perturbations, suites: these (default all)"
@@ -42,13 +44,19 @@ def add(commands: Any) -> None:
     loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
-    parser.add_argument("--out", type=Path, metavar="D", help="latency, perturbations: default outputs/WHAT")
+    parser.add_argument("--out", type=Path, metavar="D", help="folder (default outputs/WHAT)")
+    policies = parser.add_argument_group("policies")
+    policies.add_argument("--contest", default="tabletop", metavar="C", help="who: a shipped name or a file of YAML")
+    policies.add_argument("--dataset", nargs="+", default=[], type=existing_folder, metavar="DIR", help="to train on")
+    policies.add_argument("--minutes", type=minutes, default=30.0, metavar="M", help="of training each (default 30)")
+    policies.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these of the contest (default all)")
+    policies.add_argument("--device", type=device, default="auto", metavar="D", help="of training (default auto)")
     add_workers(parser)
 
 
 def _bench(args: argparse.Namespace) -> None:
     check_outputs(json=args.json, table=args.table)
-    args.env = args.env or ("metaworld" if args.what == "suites" else "tabletop-suite")
+    args.env = args.env or {"suites": "metaworld", "policies": "tabletop"}.get(args.what, "tabletop-suite")
     document = BENCHES[args.what][1](args)
     if args.json:
         write_json(args.json, document)
@@ -73,6 +81,17 @@ def _perturbations(args: argparse.Namespace) -> Document:
 
     study = Study(args.policy, args.env, tuple(args.tasks) or ("all",), args.episodes or 200, args.seed)
     return bench_perturbations(study, args.out or Path("outputs/perturbations"), args.workers)
+
+
+def _policies(args: argparse.Namespace) -> Document:
+    from vla.bench.contest import load_field
+    from vla.bench.policies import Contest, bench_policies, entrants
+
+    field = entrants(load_field(args.contest), args.only)
+    tasks = tuple(args.tasks) or ("all",)
+    seconds = 60 * args.minutes
+    contest = Contest(tuple(args.dataset), seconds, args.env, tasks, args.episodes or 100, args.seed, args.device)
+    return bench_policies(contest, field, args.out or Path("outputs/policies"), args.workers)
 
 
 def _serve(args: argparse.Namespace) -> Document:
@@ -141,6 +160,10 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     "perturbations": (
         "success under other words, other light, a moved camera, distractors and delays, in one table (see --policy)",
         _perturbations,
+    ),
+    "policies": (
+        "ours and LeRobot's, trained for the same time: success, also under delays, and speed in one table (see --contest)",
+        _policies,
     ),
     "serve": ("what serving over a websocket costs beside the model's own time (see --policy)", _serve),
     "runtime": (

@@ -39,7 +39,7 @@ class PeerPolicy:
 
     def __init__(self, policy: Any, before: Any, after: Any, spec: RobotSpec) -> None:
         self.spec, self.policy = spec, policy.eval()
-        self._before, self._after = before, after
+        self.before, self._after = before, after
         _check_features(policy.config, spec)
         steps = observed_steps(policy.config)
         self.frames = 1 - steps[0]
@@ -67,6 +67,16 @@ class PeerPolicy:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"policy {folder}: LeRobot cannot load it: {reason}") from None
         return cls(policy, before, after, spec)
+
+    def save(self, folder: Path) -> None:
+        """A checkpoint of LeRobot's, with the robot's spec beside it."""
+        config = self.policy.config
+        cut, config.n_action_steps = config.n_action_steps, self.config.replan_steps
+        self.policy.save_pretrained(folder)
+        config.n_action_steps = cut
+        for processor in (self.before, self._after):
+            processor.save_pretrained(folder)
+        self.spec.save(folder / SPEC_FILE)
 
     def begin(self) -> None:
         """An episode begins: what was seen and told before is forgotten."""
@@ -103,7 +113,7 @@ class PeerPolicy:
         pictures = {name: np.stack([one[name] for one, _ in seen])[None] for name in self.spec.camera_names}
         states = np.stack([felt for _, felt in seen])[None]
         batch = observation_batch(self.policy.config, self.spec, pictures, states, [told])
-        chunk = self._after(self.policy.predict_action_chunk(self._before(batch)))
+        chunk = self._after(self.policy.predict_action_chunk(self.before(batch)))
         return np.asarray(chunk[0].float().cpu().numpy(), np.float32)
 
 

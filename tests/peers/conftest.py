@@ -1,0 +1,52 @@
+"""A tiny ACT with random weights, saved as LeRobot saves one."""
+
+import numpy as np
+import pytest
+import torch
+
+from vla import assets
+from vla.spec import RobotSpec
+
+TEXT = 16
+
+
+@pytest.fixture(scope="session")
+def spec():
+    return RobotSpec.load(assets.find("robot", "tabletop"))
+
+
+@pytest.fixture(scope="session")
+def act(spec, tmp_path_factory):
+    """The folder of its checkpoint, with the spec of the tabletop's robot beside it."""
+    pytest.importorskip("lerobot")
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies import make_pre_post_processors
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    folder = tmp_path_factory.mktemp("peers") / "act"
+    inputs = {
+        camera.key: PolicyFeature(FeatureType.VISUAL, (3, camera.height, camera.width)) for camera in spec.cameras
+    }
+    inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (spec.state_size,))
+    inputs["observation.environment_state"] = PolicyFeature(FeatureType.ENV, (TEXT,))
+    config = ACTConfig(
+        input_features=inputs,
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (spec.action_size,))},
+        device="cpu", pretrained_backbone_weights=None, chunk_size=6, n_action_steps=3, dim_model=32, n_heads=2,
+        dim_feedforward=32, n_encoder_layers=1, use_vae=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    policy = ACTPolicy(config)
+    rng = np.random.default_rng(0)
+    sizes = {"observation.state": (spec.state_size,), "action": (spec.action_size,)}
+    sizes |= {camera.key: (3, 1, 1) for camera in spec.cameras}
+    stats = {
+        key: {"mean": torch.tensor(rng.normal(size=size)), "std": torch.tensor(rng.uniform(0.5, 2, size))}
+        for key, size in sizes.items()
+    }
+    policy.save_pretrained(folder)
+    for processor in make_pre_post_processors(config, dataset_stats=stats):
+        processor.save_pretrained(folder)
+    spec.save(folder / "robot_spec.yaml")
+    return folder
