@@ -1,5 +1,7 @@
 """A tiny ACT with random weights, saved as LeRobot saves one."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -49,4 +51,31 @@ def act(spec, tmp_path_factory):
     for processor in make_pre_post_processors(config, dataset_stats=stats):
         processor.save_pretrained(folder)
     spec.save(folder / "robot_spec.yaml")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frames(spec, tmp_path_factory):
+    """A training cache of the tabletop's robot: twenty episodes of six frames, of noise and two instructions."""
+    rng = np.random.default_rng(2)
+    folder, episodes, length = tmp_path_factory.mktemp("peers") / "frames", 20, 6
+    count = episodes * length
+    folder.mkdir()
+    arrays = {c.name: rng.integers(0, 255, (count, c.height, c.width, 3), dtype=np.uint8) for c in spec.cameras}
+    arrays |= {
+        "state": rng.normal(size=(count, spec.state_size)).astype(np.float32),
+        "action": rng.uniform(0, 0.03, (count, spec.action_size)).astype(np.float32),
+        "episode": np.repeat(np.arange(episodes, dtype=np.int32), length),
+        "progress": np.zeros(count, np.float32),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    spec.save(folder / "robot_spec.yaml")
+    (folder / "stats.json").write_text("{}")
+    found = [
+        {"start": i * length, "stop": (i + 1) * length, "task": ("lift the red cube", "push the blue ball")[i % 2]}
+        for i in range(episodes)
+    ]
+    meta = {"version": 1, "fps": 20.0, "cameras": spec.camera_names, "source": {}, "episodes": found}
+    (folder / "meta.json").write_text(json.dumps(meta))
     return folder

@@ -162,7 +162,7 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
         _perturbations,
     ),
     "policies": (
-        "ours and LeRobot's, trained for the same time: success, also under delays, and speed in one table (see --contest)",
+        "ours and LeRobot's, trained for the same time: success, delays, speed in one table (see --contest)",
         _policies,
     ),
     "serve": ("what serving over a websocket costs beside the model's own time (see --policy)", _serve),
