@@ -129,7 +129,7 @@ def _suites(args: argparse.Namespace) -> Document:
         from vla.bench.suites import ExpertCheck, bench_experts, expert_tasks
 
         check = ExpertCheck(args.env, expert_tasks(args.env, args.tasks), args.episodes or 20, args.seed)
-        return bench_experts(check, args.workers)
+        return bench_experts(check, args.workers, args.out or Path("outputs/experts"))
     from vla.evaluation.suites.listing import list_suites
 
     return list_suites()
