@@ -14,6 +14,7 @@ from vla.bench.policies import Contest, bench_policies, entrants
 from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.peers.policy import PeerPolicy
+from vla.peers.small_vlm import SmallVlm
 from vla.peers.stage import PeerRecipe, PeerStage, new_peer
 from vla.robots.gym_sim import GymRobot
 from vla.runtime.loop import Timing
@@ -24,6 +25,8 @@ OPTIONS = {
     **{"chunk_size": 12, "n_action_steps": 6, "pretrained_backbone_weights": None, "dim_model": 32, "n_heads": 2},
     **{"dim_feedforward": 32, "n_encoder_layers": 1, "use_vae": False},
 }
+CHUNK = 7
+"""Of the peers that are stepped once; Diffusion's eight, less the step it looks back."""
 LOOP = LoopConfig(lr=1e-3, warmup=1, log_every=1, eval_every=1000, bf16=False)
 
 
@@ -48,6 +51,42 @@ def test_a_batch_is_what_was_recorded_normalised_by_lerobot(examples):
     expected = (state[3] - state.mean(0)) / (state.std(0) + 1e-8)
     np.testing.assert_allclose(batch["observation.state"][0], expected, atol=1e-4)
     assert not np.allclose(*batch["observation.environment_state"])
+
+
+def one_step(peer: PeerPolicy, examples: Examples) -> float:
+    """The loss falls from zero gradients to some: forward, backward, and a chunk of the right shape."""
+    stage = PeerStage(peer, examples, batch=2)
+    loss, _ = stage.loss(stage.batch(0))
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.model.parameters())
+    camera = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in peer.spec.cameras}
+    thought = peer.think(camera, "lift the red cube", 0.0)
+    chunk = peer.act(camera, np.zeros(17, np.float32), thought, 0.0, np.zeros((0, 7), np.float32))
+    assert chunk.shape == (CHUNK, 7) and np.isfinite(chunk).all()
+    return float(loss)
+
+
+def test_smolvla_cut_to_size_learns_from_nothing(examples, tmp_path):
+    options = {"chunk_size": CHUNK, "n_action_steps": 4, "freeze_vision_encoder": False, "train_expert_only": False}
+    recipe = PeerRecipe("smolvla", text=0, vlm=SmallVlm(32, 2, 2, 16, 300), options=options | {"num_steps": 2})
+    peer = new_peer(recipe, examples, 0, tmp_path)
+    assert one_step(peer, examples) > 0
+    peer.save(tmp_path / "policy")
+    assert PeerPolicy.from_pretrained(tmp_path / "policy").config.replan_steps == 4
+
+
+def test_diffusion_sees_two_steps_and_hands_out_all_that_is_left_of_its_chunk(examples):
+    pytest.importorskip("diffusers")
+    options = {"horizon": CHUNK + 1, "n_obs_steps": 2, "n_action_steps": 4, "down_dims": [8, 16]}
+    options |= {"pretrained_backbone_weights": None, "use_group_norm": True, "num_inference_steps": 2}
+    options |= {"noise_scheduler_type": "DDIM"}
+    peer = new_peer(PeerRecipe("diffusion", text=16, options=options), examples, 0)
+    assert peer.frames == 2 and peer.config.replan_steps == 4
+    batch = PeerStage(peer, examples, batch=2)._make(np.array([3, 6]))
+    state = batch["observation.state"]
+    assert state.shape == (2, 2, 17) and not np.array_equal(state[0, 0], state[0, 1])
+    assert np.array_equal(state[1, 0], state[1, 1]), "before an episode its first frame is repeated"
+    assert one_step(peer, examples) > 0
 
 
 def test_it_trains_for_its_time_and_is_a_checkpoint_of_lerobots(frames, tmp_path):
@@ -79,7 +118,7 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
 
 def test_the_shipped_contest_is_read_and_can_be_cut():
     field = load_field("tabletop")
-    assert [one.name for one in field.policies] == ["l1", "flow", "bins", "fast", "act", "diffusion"]
+    assert [one.name for one in field.policies] == ["l1", "flow", "bins", "fast", "act", "diffusion", "smolvla"]
     assert [one.name for one in entrants(field, ["act", "l1"]).policies] == ["l1", "act"]
     with pytest.raises(UserError, match="no policy 'pi0' in the contest; there are l1"):
         entrants(field, ["pi0"])

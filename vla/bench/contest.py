@@ -120,7 +120,7 @@ def _train_peer(
     if not caches:
         raise UserError("bench policies: no dataset of episodes; give --dataset DIR made by vla collect --episodes N")
     examples = Examples(caches, fit_normalizer(caches))
-    stage = PeerStage(new_peer(peer, examples, entrant.loop.seed), examples, peer.batch, entrant.loop.seed)
+    stage = PeerStage(new_peer(peer, examples, entrant.loop.seed, out), examples, peer.batch, entrant.loop.seed)
     fit(stage, replace(entrant.loop, seconds=seconds, device=device), out)
     stage.save(out)
     return {out: peer.batch}

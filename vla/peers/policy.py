@@ -63,7 +63,7 @@ class PeerPolicy:
             policy = get_policy_class(config.type).from_pretrained(folder, config=config)
             device = {"preprocessor_overrides": {"device_processor": {"device": "cpu"}}}
             before, after = make_pre_post_processors(config, pretrained_path=str(folder), **device)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # LeRobot, draccus, safetensors and torch raise a dozen unrelated types
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"policy {folder}: LeRobot cannot load it: {reason}") from None
         return cls(policy, before, after, spec)
@@ -106,7 +106,7 @@ class PeerPolicy:
         prefix: NDArray[np.float32],
     ) -> Float[np.ndarray, "H A"]:
         """A chunk in robot units, row 0 for the moment of the images. What is committed already, it cannot take in."""
-        told = "" if thought is None else self._told[thought.instruction_id]
+        told = "" if thought is None else self._told.get(thought.instruction_id, next(iter(self._told.values()), ""))
         seen = [*self._past, (images, state)]
         seen = [seen[0]] * (self.frames - len(seen)) + seen
         seen = [seen[i] for i in self._steps]
@@ -115,14 +115,6 @@ class PeerPolicy:
         batch = observation_batch(self.policy.config, self.spec, pictures, states, [told])
         chunk = self._after(self.policy.predict_action_chunk(self.before(batch)))
         return np.asarray(chunk[0].float().cpu().numpy(), np.float32)
-
-
-def is_peer(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint of LeRobot's."""
-    try:
-        return isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("type"), str)
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _robot(folder: Path) -> RobotSpec:

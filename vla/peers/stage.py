@@ -18,6 +18,7 @@ from torch import Tensor
 from vla.errors import UserError
 from vla.peers.batches import observation_batch, observed_steps
 from vla.peers.policy import PeerPolicy
+from vla.peers.small_vlm import SmallVlm, write_small_vlm
 from vla.training.examples import Examples
 
 PICTURES = 256
@@ -28,12 +29,14 @@ PICTURES = 256
 class PeerRecipe:
     """type: as LeRobot names it. batch: frames a step. options: of its configuration, as LeRobot names them.
 
-    text: numbers in the embedding of the instruction, for types without language; 0: none.
+    text: numbers in the embedding of the instruction, for types without language; 0: none. vlm: for SmolVLA, the VLM
+    that is made for it.
     """
 
     type: str
     batch: int = 64
     text: int = 128
+    vlm: SmallVlm | None = None
     options: dict = field(default_factory=dict)
 
 
@@ -82,10 +85,10 @@ class PeerStage:
         return self.policy.before(batch)
 
 
-def new_peer(recipe: PeerRecipe, examples: Examples, seed: int) -> PeerPolicy:
+def new_peer(recipe: PeerRecipe, examples: Examples, seed: int, home: Path | None = None) -> PeerPolicy:
     """An untrained policy for the robot of the examples, normalised by their statistics.
 
-    Raises UserError if LeRobot has no such type or option, or a package of it is missing.
+    home: where a VLM of its own is kept, for as long as the policy is used, in `vlm/`. Raises UserError if LeRobot has no such type or option, or a package of it is missing.
     """
     spec = examples.spec
     inputs = {
@@ -98,6 +101,11 @@ def new_peer(recipe: PeerRecipe, examples: Examples, seed: int) -> PeerPolicy:
     torch.manual_seed(seed)
     try:
         options = {key: tuple(item) if isinstance(item, list) else item for key, item in recipe.options.items()}
+        if recipe.vlm is not None and home is not None:
+            size = max(max(camera.height, camera.width) for camera in spec.cameras)
+            write_small_vlm(home / "vlm", recipe.vlm, size, sorted(set(examples.tasks)))
+            options |= {"vlm_model_name": str((home / "vlm").resolve()), "load_vlm_weights": False}
+            options |= {"num_vlm_layers": recipe.vlm.layers, "resize_imgs_with_padding": (size, size)}
         config = make_policy_config(
             recipe.type, input_features=inputs, output_features=outputs, device="cpu", push_to_hub=False, **options
         )
