@@ -1,4 +1,4 @@
-"""A SmolVLM cut to size, for SmolVLA from nothing: its configuration, tokenizer and processor as a folder, no weights."""
+"""A SmolVLM cut to size, for SmolVLA from nothing: configuration, tokenizer and processor as a folder, no weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class SmallVlm:
-    """Width and layers of both towers; patch: side of a patch in pixels, of which 2 x 2 become a token; words: tokens."""
+    """width, layers, heads: of both towers. patch: pixels of its side; 2 x 2 become a token. words: in the vocabulary."""
 
     width: int = 192
     layers: int = 4

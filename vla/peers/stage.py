@@ -88,7 +88,8 @@ class PeerStage:
 def new_peer(recipe: PeerRecipe, examples: Examples, seed: int, home: Path | None = None) -> PeerPolicy:
     """An untrained policy for the robot of the examples, normalised by their statistics.
 
-    home: where a VLM of its own is kept, for as long as the policy is used, in `vlm/`. Raises UserError if LeRobot has no such type or option, or a package of it is missing.
+    home: where a VLM of its own is kept, in `vlm/`, for as long as the policy is used.
+    Raises UserError if LeRobot has no such type or option, or a package of it is missing.
     """
     spec = examples.spec
     inputs = {
