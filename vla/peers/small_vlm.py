@@ -19,7 +19,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class SmallVlm:
-    """width, layers, heads: of both towers. patch: pixels of its side; 2 x 2 become a token. words: in the vocabulary."""
+    """width, layers, heads: of both towers. patch: pixels of a side; 2 x 2 are a token. words: in the vocabulary."""
 
     width: int = 192
     layers: int = 4
