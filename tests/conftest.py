@@ -16,25 +16,35 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory):
     """The folder of a whole but tiny checkpoint with random weights, the same every time."""
+    from vla import assets
+    from vla.spec import RobotSpec
+
+    spec = RobotSpec.load(assets.find("robot", "tabletop"))
+    return save_untrained(tmp_path_factory.mktemp("policies") / "untrained", spec, [0.01] * 3 + [0.02] * 3 + [1.0])
+
+
+@pytest.fixture(scope="session")
+def untrained_for():
+    """Given a folder, a spec and how far actions spread, saves such a checkpoint there."""
+    return save_untrained
+
+
+def save_untrained(folder, spec, spread):
     import numpy as np
     import torch
 
-    from vla import assets
     from vla.actions.normalize import Normalizer
     from vla.s1.system import FastConfig, FastSystem
     from vla.s2.small import SmallShape, small_slow_system
-    from vla.spec import RobotSpec
     from vla.tandem import TandemConfig, TandemPolicy
 
     torch.manual_seed(0)
-    spec = RobotSpec.load(assets.find("robot", "tabletop"))
     shape = SmallShape(channels=(16, 16, 16, 16), width=32, layers=1, heads=2, mlp=32, vocabulary=400)
     s2 = small_slow_system(["lift the red cube", "push the blue ball to the left"], shape=shape)
     fast = FastConfig(channels=(16, 16, 16, 16), width=32, layers=1, heads=2, mlp=32, horizon=8)
     s1 = FastSystem(fast, spec.state_size, spec.action_size, s2.latent_shape)
     rng = np.random.default_rng(0)
-    spread = np.array([0.01] * 3 + [0.02] * 3 + [1.0])
-    normalizer = Normalizer.fit(rng.normal(size=(64, spec.state_size)), spread * rng.uniform(-1, 1, (64, 7)))
-    folder = tmp_path_factory.mktemp("policies") / "untrained"
+    actions = np.array(spread) * rng.uniform(-1, 1, (64, spec.action_size))
+    normalizer = Normalizer.fit(rng.normal(size=(64, spec.state_size)), actions)
     TandemPolicy(spec, s2.eval(), s1.eval(), normalizer, TandemConfig(fast=fast)).save_pretrained(folder)
     return folder

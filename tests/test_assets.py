@@ -22,10 +22,12 @@ def test_finds_a_shipped_robot_by_name_and_a_file_by_path(tmp_path: Path) -> Non
 
 
 def test_finds_the_spec_that_a_dataset_or_checkpoint_carries(tmp_path: Path) -> None:
-    (tmp_path / "meta").mkdir()
-    for place in (tmp_path / "robot_spec.yaml", tmp_path / "meta" / "robot_spec.yaml"):
-        place.write_text("name: mine")
-        assert assets.find("robot", tmp_path) == place
+    with pytest.raises(UserError, match=r"no meta/robot_spec\.yaml; draft one with vla spec init"):
+        assets.find("robot", tmp_path)
+    for folder in (tmp_path / "cache", tmp_path, tmp_path / "meta"):
+        folder.mkdir(exist_ok=True)
+        (folder / "robot_spec.yaml").write_text("name: mine")
+        assert assets.find("robot", tmp_path) == folder / "robot_spec.yaml"
 
 
 def test_a_policy_is_a_folder_with_a_checkpoint(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_survives_saving_and_loading(spec: RobotSpec, tmp_path: Path) -> None:
         (["action", "mode"], "teleport", "action.mode must be one of 'ee_delta'"),
         (["action", "fields", 2, "size"], True, "action.fields[2].size must be a whole number, got true or false"),
         (["action", "fields", 2, "unit"], "degrees", "action.fields[2].unit must be one of 'rad'"),
-        (["action", "fields", 2, "unit"], "%", "limits and kinematics need rad and shares of 1, gripper is in %"),
+        (["state", 0, "unit"], "%", "limits and kinematics need rad or deg, joint_position is in %"),
         (["action", "gripper"], None, "action.gripper and a field named gripper go together"),
         (["limits", "velocity"], [1, 2], "limits.velocity has 2 joints, position 7"),
         (["limits", "position", 3], [1, -1], "limits.position[3] must be [low, high] with low < high"),
@@ -130,6 +130,15 @@ def test_diff_names_what_differs_and_nothing_else(spec: RobotSpec) -> None:
         "cameras[1] is wrist, the checkpoint has none",
         "action.fields[2].size is 1, the checkpoint has 2 (gripper)",
     ]
+
+
+def test_a_robot_with_nothing_in_common_is_told_in_one_short_line(spec: RobotSpec) -> None:
+    aloha = RobotSpec.load(assets.find("robot", "aloha"))
+    with pytest.raises(
+        UserError, match=r"another robot: .*action 7 \(ee_delta\); and this is aloha: .*; vla spec diff"
+    ) as told:
+        spec.check_robot(aloha)
+    assert len(str(told.value)) < 300 and "\n" not in str(told.value)
 
 
 def test_holding_is_zero_motion_with_the_gripper_kept_in_delta_modes(spec: RobotSpec) -> None:

@@ -197,9 +197,13 @@ def test_a_twist_is_velocity_and_a_trajectory_point_lies_one_period_ahead() -> N
     assert twist.twist.linear.x == pytest.approx(0.2) and twist.header.frame_id == "base"
     stream = RosStream("action", "/jtc/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", ("a", "b"))
     trajectory = write_message(TYPES, [(stream, JOINTS.fields, np.array([1.0, 2.0]))], SECOND, 0.05)
-    (point,) = trajectory.points
+    point, rest = trajectory.points
     assert trajectory.joint_names == ["a", "b"] and point.positions.tolist() == [1, 2]
     assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 50 * MS)
+    assert rest.positions.tolist() == [1, 2] and rest.velocities.tolist() == [0, 0]
+    assert (rest.time_from_start.sec, rest.time_from_start.nanosec) == (0, 100 * MS)
+    slow = write_message(TYPES, [(stream, JOINTS.fields, np.array([1.0, 2.0]))], SECOND, 0.5)
+    assert [(p.time_from_start.nanosec, p.velocities.tolist()) for p in slow.points] == [(100 * MS, [0, 0])]
     assert read_values(trajectory, stream, JOINTS.fields).tolist() == [1, 2]
 
 

@@ -33,8 +33,9 @@ def find(kind: Kind, name: str | Path) -> Path:
     """The file or folder that `name` means.
 
     A policy is a shipped name, a folder with a `tandem.json`, or a hub id (`owner/name`, fetched). The others are a
-    shipped name or the path of a file; for a robot also a dataset or checkpoint, which carry its spec. Files beside
-    shipped ones, such as a robot's MJCF, are found by their full name. Raises UserError with what there is.
+    shipped name or the path of a file; for a robot also a dataset, its training cache or a checkpoint, which carry its
+    spec. Files beside shipped ones, such as a robot's MJCF, are found by their full name. Raises UserError with what
+    there is.
     """
     text = str(name)
     for folder in _folders(kind):
@@ -42,21 +43,12 @@ def find(kind: Kind, name: str | Path) -> Path:
             if "/" not in text and _is_one(kind, candidate):
                 return candidate
     path = Path(text).expanduser()
-    for candidate in (path, path / "meta" / "robot_spec.yaml", path / "robot_spec.yaml"):
+    for candidate in (path, *(path / folder / "robot_spec.yaml" for folder in ("meta", "", "cache"))):
         if _is_one(kind, candidate) and (candidate == path or kind == "robot"):
             return candidate
     if kind == "policy" and not path.exists() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
         return _from_hub(text)
     raise UserError(_not_found(kind, text, path))
-
-
-def find_driver(name: str | Path) -> Path:
-    """The policy that `name` means, or a folder with a checkpoint of LeRobot's, which can be driven but no more."""
-    path = Path(name).expanduser()
-    files = ("config.json", "model.safetensors")
-    if not _is_one("policy", path) and all((path / file).is_file() for file in files):
-        return path
-    return find("policy", name)
 
 
 def names(kind: Kind) -> list[str]:
@@ -102,8 +94,12 @@ def _is_one(kind: Kind, path: Path) -> bool:
 
 
 def _not_found(kind: Kind, text: str, path: Path) -> str:
+    if kind == "policy" and text.startswith(("ws://", "wss://")):
+        return f"policy {text}: a server will not do here, this needs the policy's files: give a name or a folder"
     if kind == "policy" and path.is_dir():
         return f"{kind} {text!r}: the folder has no tandem.json, so it holds no checkpoint"
+    if kind == "robot" and path.is_dir():
+        return f"dataset {text}: no meta/robot_spec.yaml; draft one with vla spec init {text}"
     shipped = names(kind)
     near = difflib.get_close_matches(text, shipped, 1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""The one exception for what a person can put right."""
+"""The exceptions for what a person can put right."""
 
 
 class UserError(Exception):
@@ -9,3 +9,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class Unreachable(UserError):
+    """Something on the network is not there, gone or silent; it may come back, so that asking again makes sense."""

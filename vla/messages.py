@@ -231,13 +231,24 @@ def _set_frame(message: Any, frame: str) -> None:
         message.header.frame_id = frame
 
 
+AHEAD = 0.1
+"""Seconds that a trajectory lasts at most: it outlives its publisher."""
+
+
 def _points(types: MessageTypes, values: Array, fields: Sequence[Field], period: float) -> list[Any]:
-    """One point, one control period ahead: a queued trajectory outlives its publisher, so there is nothing after it."""
-    point = types.new("trajectory_msgs/msg/JointTrajectoryPoint")
-    if fields[0].unit in ("rad/s", "m/s"):
-        point.velocities = values
-    else:
-        point.positions = values
-    ahead = round(period * SECOND)
-    point.time_from_start.sec, point.time_from_start.nanosec = divmod(ahead, SECOND)
-    return [point]
+    """What is commanded, one control period ahead, and another period later standing still there."""
+    first = min(period, AHEAD)
+    last = min(2 * period, AHEAD)
+    velocity = fields[0].unit in ("rad/s", "m/s")
+    points = []
+    for ahead in dict.fromkeys((first, last)):
+        point = types.new("trajectory_msgs/msg/JointTrajectoryPoint")
+        if not velocity:
+            point.positions = values
+        if ahead == last:
+            point.velocities = np.zeros(len(values))
+        if velocity and ahead == first:
+            point.velocities = values
+        point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(ahead * SECOND), SECOND)
+        points.append(point)
+    return points

@@ -2,8 +2,8 @@
 
 Most silent failures of a policy are conventions that differ: rotation order, gripper sign, units, frames. So they
 are typed, travel with every dataset (`meta/robot_spec.yaml`) and checkpoint, and differing ones are an error.
-Radians, metres and seconds throughout (REP-103). Degrees and percent, which LeRobot's motors record, are for policies
-that only learn and repeat joint positions: limits and kinematics refuse them.
+Radians, metres and seconds throughout (REP-103), but for states and actions in degrees and percent, as LeRobot's motors
+record them. Limits and kinematics are in rad always: joints in percent of an unknown range have neither.
 """
 
 import difflib
@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,8 @@ ROS_EXTRAS = ("clock", "reset", "instruction", "outcome")
 """Streams beside sensors and commands: the robot's time if it is not the wall's (Clock); to a simulated robot, the
 seed of a new episode (Int64) and what is asked of it (String); from it, what has become of that (String, JSON)."""
 
+MOST_DIFFERENCES = 3
+"""That are told one by one when a policy does not fit a robot."""
 ROTATION_SIZES = {"rot6d": 6, "axis_angle": 3, "quaternion_xyzw": 4, "rpy": 3, "matrix": 9}
 
 
@@ -198,10 +200,10 @@ class RobotSpec:
         _unique("state", self.state)
         _require(bool(self.state), "state has no fields")
         _require(bool(self.action.fields), "action.fields is empty")
-        foreign = [field for field in (*self.state, *self.action.fields) if field.unit in ("deg", "%")]
+        fields = (*self.state, *self.action.fields)
+        foreign = [field.name for field in fields if field.unit == "%" and not field.name.endswith("gripper")]
         if foreign and (self.limits or self.kinematics):
-            where = f"{foreign[0].name} is in {foreign[0].unit}"
-            raise ValueError(f"limits and kinematics need rad and shares of 1, {where}")
+            raise ValueError(f"limits and kinematics need rad or deg, {foreign[0]} is in %")
         if self.limits and self.kinematics:
             joints, bounds = len(self.kinematics.joints), len(self.limits.position)
             _require(bounds == joints, f"limits.position has {bounds} joints, kinematics.joints {joints}")
@@ -299,10 +301,26 @@ class RobotSpec:
         return list(_differences("", mine, theirs, other_name))
 
     def check_robot(self, robot: "RobotSpec") -> None:
-        """UserError with the entries that differ if `robot` is not what a policy trained for this spec may drive."""
-        differing = self.diff(robot, "the robot")
+        """UserError if `robot` is not what a policy trained for this spec may drive: with the entries that differ, or
+        with what each robot is where they are many.
+
+        Limits and kinematics too; where this spec says nothing of them, the robot may have its own.
+        """
+        known = replace(self, limits=self.limits or robot.limits, kinematics=self.kinematics or robot.kinematics)
+        differing = known.diff(robot, "the robot")
+        if len(differing) > MOST_DIFFERENCES:
+            both = f"{self.summary}; and this is {robot.summary}; vla spec diff lists {len(differing)} differences"
+            raise UserError(f"this policy was trained for another robot: {both}")
         if differing:
             raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")
+
+    @property
+    def summary(self) -> str:
+        """The robot in one line."""
+        cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in self.cameras) or "none"
+        return (
+            f"{self.name}: cameras {cameras}; state {self.state_size}; action {self.action_size} ({self.action.mode})"
+        )
 
 
 def field_slices(fields: Iterable[Field]) -> dict[str, slice]:
@@ -312,6 +330,12 @@ def field_slices(fields: Iterable[Field]) -> dict[str, slice]:
     for field in fields:
         ends.append(ends[-1] + field.size)
     return {field.name: slice(a, b) for field, (a, b) in zip(fields, pairwise(ends), strict=True)}
+
+
+def si_scale(fields: Iterable[Field]) -> Float[np.ndarray, "D"]:
+    """What each entry of a vector is multiplied with to be in rad, metres, or shares of 1."""
+    scales = {"deg": math.pi / 180, "%": 0.01}
+    return np.array([scales.get(field.unit, 1.0) for field in fields for _ in range(field.size)])
 
 
 def dimension_names(fields: Iterable[Field]) -> list[str]:

@@ -98,9 +98,7 @@ def _add_hand(flange: mujoco.MjsBody) -> None:
         name="hand", pos=[0, 0, _FLANGE], quat=[np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)], gravcomp=1
     )
     box = mujoco.mjtGeom.mjGEOM_BOX
-    hand.add_geom(
-        type=box, size=[0.022, 0.09, 0.026], pos=[0, 0, 0.03], mass=0.6, rgba=dark, contype=2, conaffinity=1
-    )
+    hand.add_geom(type=box, size=[0.022, 0.09, 0.026], pos=[0, 0, 0.03], mass=0.6, rgba=dark, contype=2, conaffinity=1)
     hand.add_site(name="tool", pos=[0, 0, _TOOL])
     forward = np.array([-0.42, 0.0, 1.0])
     back = -forward / np.linalg.norm(forward)

@@ -18,5 +18,3 @@ def randomize_look(model: mujoco.MjModel, rng: np.random.Generator) -> None:
     mujoco.mju_axisAngle2Quat(tilt, angle / (np.linalg.norm(angle) + 1e-9), float(np.linalg.norm(angle)))
     mujoco.mju_mulQuat(turned, model.camera("front").quat, tilt)
     model.camera("front").quat[:] = turned
-
-

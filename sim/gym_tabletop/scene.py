@@ -52,12 +52,23 @@ def build_model(size: int, high_quality: bool) -> mujoco.MjModel:
     world.add_light(name="sun", pos=[0.9, 0.5, 1.6], dir=[-0.3, -0.35, -1], diffuse=[0.55, 0.55, 0.55])
     world.add_camera(name="front", pos=FRONT_POSITION, quat=look_at(FRONT_POSITION, FRONT_TARGET), fovy=FRONT_FOVY)
     world.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.6, 0.75, 0.02], pos=[0.45, 0, -0.02],
-        rgba=[*TABLE_COLOUR, 1], contype=1, conaffinity=3, friction=[0.9, 0.005, 0.0005],
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.6, 0.75, 0.02],
+        pos=[0.45, 0, -0.02],
+        rgba=[*TABLE_COLOUR, 1],
+        contype=1,
+        conaffinity=3,
+        friction=[0.9, 0.005, 0.0005],
     )
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0, -0.8],
-        rgba=[0.35, 0.37, 0.40, 1], contype=1, conaffinity=1,
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[4, 4, 0.1],
+        pos=[0, 0, -0.8],
+        rgba=[0.35, 0.37, 0.40, 1],
+        contype=1,
+        conaffinity=1,
     )
     arm.add_arm(spec)
     for index in range(2):
@@ -156,8 +167,13 @@ def _add_object(world: mujoco.MjsBody, slot: int) -> None:
     body.gravcomp = 1  # so that the model compiles with gravity compensation on; each layout sets its own
     for shape in SHAPES:
         body.add_geom(
-            name=f"object{slot}_{shape}", type=_GEOM_TYPES[shape], size=_geom_size(shape, 0.024), mass=OBJECT_MASS / 3,
-            condim=6, friction=[0.9, 0.01, 0.004], group=_HIDDEN,
+            name=f"object{slot}_{shape}",
+            type=_GEOM_TYPES[shape],
+            size=_geom_size(shape, 0.024),
+            mass=OBJECT_MASS / 3,
+            condim=6,
+            friction=[0.9, 0.01, 0.004],
+            group=_HIDDEN,
         )
 
 
@@ -169,20 +185,41 @@ def _add_tray(world: mujoco.MjsBody, index: int) -> None:
         sides.append(([wall, half, height], [sign * (half - wall), 0, height]))
         sides.append(([half, wall, height], [0, sign * (half - wall), height]))
     for size, pos in sides:
-        tray.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, contype=1, conaffinity=3,
-                      friction=[0.9, 0.01, 0.003])
+        tray.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, contype=1, conaffinity=3, friction=[0.9, 0.01, 0.003]
+        )
 
 
 def _add_panel(world: mujoco.MjsBody) -> None:
     panel = world.add_body(name="panel")
-    panel.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.035, 0.075, 0.012], pos=[0, 0, 0.012],
-                   rgba=[0.3, 0.31, 0.33, 1], contype=1, conaffinity=3)
+    panel.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.035, 0.075, 0.012],
+        pos=[0, 0, 0.012],
+        rgba=[0.3, 0.31, 0.33, 1],
+        contype=1,
+        conaffinity=3,
+    )
     for index, side in enumerate((-1, 1)):
         button = panel.add_body(name=f"button{index}", pos=[0, side * 0.037, 0.03], gravcomp=1)
-        button.add_joint(name=f"button{index}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, -1], limited=True,
-                         range=[0, BUTTON_TRAVEL], stiffness=60, damping=1.0, armature=0.01)
-        button.add_geom(name=f"button{index}", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[0.024, 0.008, 0],
-                        mass=0.02, contype=1, conaffinity=3)
+        button.add_joint(
+            name=f"button{index}",
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[0, 0, -1],
+            limited=True,
+            range=[0, BUTTON_TRAVEL],
+            stiffness=60,
+            damping=1.0,
+            armature=0.01,
+        )
+        button.add_geom(
+            name=f"button{index}",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[0.024, 0.008, 0],
+            mass=0.02,
+            contype=1,
+            conaffinity=3,
+        )
 
 
 def _add_drawer(world: mujoco.MjsBody) -> None:
@@ -197,16 +234,33 @@ def _add_drawer(world: mujoco.MjsBody) -> None:
     ):
         cabinet.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=wood, contype=1, conaffinity=3)
     drawer = cabinet.add_body(name="drawer", gravcomp=1)
-    drawer.add_joint(name="drawer", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[-1, 0, 0], limited=True,
-                     range=[0, DRAWER_TRAVEL], damping=8.0, frictionloss=1.5, armature=0.05)
+    drawer.add_joint(
+        name="drawer",
+        type=mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=[-1, 0, 0],
+        limited=True,
+        range=[0, DRAWER_TRAVEL],
+        damping=8.0,
+        frictionloss=1.5,
+        armature=0.05,
+    )
     for size, pos, rgba in (
         ([0.004, 0.043, 0.024], [-0.054, 0, 0.03], light),
         ([0.045, 0.043, 0.003], [-0.008, 0, 0.01], light),
         ([0.014, 0.004, 0.004], [-0.070, 0, 0.03], metal),
         ([0.007, 0.007, 0.022], [KNOB_X, 0, 0.036], metal),
     ):
-        drawer.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=rgba, mass=0.05, contype=1,
-                        conaffinity=2, condim=4, friction=[1.0, 0.02, 0.002])
+        drawer.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=size,
+            pos=pos,
+            rgba=rgba,
+            mass=0.05,
+            contype=1,
+            conaffinity=2,
+            condim=4,
+            friction=[1.0, 0.02, 0.002],
+        )
     drawer.add_site(name="knob", pos=[KNOB_X, 0, 0.036])
 
 
@@ -215,10 +269,25 @@ def _add_disc(spec: mujoco.MjSpec) -> None:
     disc = spec.worldbody.add_body(name="disc", gravcomp=1)
     disc.add_joint(name="disc", type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], armature=0.05)
     thick = (DISC_TOP - 0.001) / 2
-    disc.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[DISC_RADIUS, thick, 0], pos=[0, 0, 0.001 + thick],
-                  rgba=[0.50, 0.53, 0.58, 1], mass=1.0, contype=1, conaffinity=3, friction=[0.9, 0.005, 0.0005])
-    disc.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[DISC_RADIUS * 0.98, 0.006, 0.0004], pos=[0, 0, DISC_TOP],
-                  rgba=[0.32, 0.34, 0.38, 1], mass=0.0, contype=0, conaffinity=0)
+    disc.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=[DISC_RADIUS, thick, 0],
+        pos=[0, 0, 0.001 + thick],
+        rgba=[0.50, 0.53, 0.58, 1],
+        mass=1.0,
+        contype=1,
+        conaffinity=3,
+        friction=[0.9, 0.005, 0.0005],
+    )
+    disc.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[DISC_RADIUS * 0.98, 0.006, 0.0004],
+        pos=[0, 0, DISC_TOP],
+        rgba=[0.32, 0.34, 0.38, 1],
+        mass=0.0,
+        contype=0,
+        conaffinity=0,
+    )
     motor = spec.add_actuator(name="disc", target="disc", trntype=mujoco.mjtTrn.mjTRN_JOINT)
     motor.gainprm[0] = 5.0
     motor.biastype = mujoco.mjtBias.mjBIAS_AFFINE

@@ -9,6 +9,7 @@ import yaml
 from vla import assets
 from vla.data.card import Card, CardCamera, CardField
 from vla.errors import UserError
+from vla.spec import RobotSpec
 
 NAMES = assets.names("card")
 
@@ -27,6 +28,11 @@ def test_the_cards_whose_features_were_looked_up():
     verified = {name for name in NAMES if Card.load(name).verified}
     bucket = {"fractal20220817_data", "droid", "language_table", "bc_z", "berkeley_autolab_ur5", "jaco_play"}
     assert verified == bucket | {"bridge_dataset", "bridge_orig", "libero", "aloha_sim"}
+
+
+def test_what_the_card_of_aloha_brings_in_is_of_the_robot_that_is_simulated():
+    imported = Card.load("aloha_sim").spec({"front": (480, 640)})
+    imported.check_robot(RobotSpec.load(assets.find("robot", "aloha")))
 
 
 def test_the_folder_of_cards_is_no_package():

@@ -14,9 +14,9 @@ from lerobot.policies import get_policy_class, make_pre_post_processors
 from vla import assets
 from vla.errors import UserError
 from vla.evaluation.episode import Onlooker, Play, play_episode
-from vla.evaluation.player import load_policy
 from vla.peers.policy import PeerPolicy
 from vla.peers.text import embed_text
+from vla.policies import check_policy, load_policy
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
 
@@ -106,4 +106,4 @@ def test_another_robot_is_refused(act, tmp_path):
 def test_only_what_can_be_driven_takes_it(act):
     with pytest.raises(UserError, match=r"no tandem\.json"):
         assets.find("policy", act)
-    assert assets.find_driver(act) == act
+    check_policy(str(act))

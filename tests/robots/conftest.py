@@ -9,6 +9,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # for sim_process.py, which star
 _DOMAINS = count(os.getpid())
 
 
+@pytest.fixture(scope="session")
+def lerobot_plugins(tmp_path_factory) -> str:
+    """Plugins for LeRobot are installed; what to put on PYTHONPATH for another process to have them."""
+    from lerobot_plugin import install
+
+    return install(tmp_path_factory.mktemp("site"))
+
+
 @pytest.fixture
 def domain() -> int:
     """A DDS domain of its own, on this machine only."""

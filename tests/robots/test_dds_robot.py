@@ -56,18 +56,22 @@ def test_an_episode_over_dds_is_that_of_the_same_robot_in_process(domain: int) -
         assert f"seed {SEED}: success after {there.outcome.steps} steps: {here.instruction}" in sim.lines
 
 
-def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process(domain: int, capsys) -> None:
+def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process_also_from_a_server(domain: int, capsys) -> None:
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.evaluation.rollout_command import rollout
+    from vla.serve.background import beside
+    from vla.serve.server import PolicyServer
     from vla.tandem import TandemPolicy
 
     policy = TandemPolicy.from_pretrained(assets.find("policy", "tabletop"))
     here = rollout("tabletop", seed=SEED, loaded=policy)
     capsys.readouterr()
-    with sim_process(domain, "--lockstep"):
+    with sim_process(domain, "--lockstep"), beside(PolicyServer(policy).serve) as url:
         there = dds_rollout("tabletop", "tabletop", seed=SEED, domain=domain, loaded=policy, patience=PATIENCE)
+        served = dds_rollout(url, "tabletop", seed=SEED, domain=domain, patience=PATIENCE)
     assert here.success and there.success and (there.steps, there.instruction) == (here.steps, here.instruction)
-    assert capsys.readouterr().out == f"success after {here.steps} steps: {here.instruction}\n"
+    assert (served.success, served.steps, served.instruction) == (there.success, there.steps, there.instruction)
+    assert capsys.readouterr().out == 2 * f"success after {here.steps} steps: {here.instruction}\n"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(
         with pytest.raises(ValueError, match="finite"):
             robot.command(np.array([np.nan, 0], np.float32))
     names = fake.commands[-1].joint_names
-    assert names == ["a", "b"] and len(fake.commands[-1].points) == 1
+    assert names == ["a", "b"] and len(fake.commands[-1].points) == 2
     fake.close()
 
 

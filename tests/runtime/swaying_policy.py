@@ -1,5 +1,6 @@
 """A policy that sways the tool from side to side, thinks nothing, and does wrong when a file tells it to."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from vla.spec import RobotSpec
 
 
 class SwayingPolicy:
-    """mood: a file that may say "nan" or "jump"."""
+    """mood: a file that may say "nan" or "jump", "slow" (S1 takes 0.4 s, S2 2 s) or "mute" (S2 never ends)."""
 
     spec = RobotSpec.load(assets.find("robot", "tabletop"))
     config = SimpleNamespace(replan_steps=4)
@@ -19,11 +20,17 @@ class SwayingPolicy:
         self._mood = Path(mood)
 
     def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        while self._mood.read_text() == "mute":
+            time.sleep(0.01)
+        if self._mood.read_text() == "slow":
+            time.sleep(2.0)
         return SimpleNamespace(
             latents=np.zeros((2, 3), np.float32), stamp=stamp, instruction_id=instruction_id, text=None
         )
 
     def act(self, images, state, thought, now, prefix):
+        if self._mood.read_text() == "slow":
+            time.sleep(0.4)
         times = now + np.arange(40) / self.spec.rate_hz
         chunk = np.zeros((40, 7), np.float32)
         # Towards the middle as well, so that chunks that are lost do not add up to a way out of the workspace.

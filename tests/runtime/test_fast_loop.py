@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vla import assets
+from vla.errors import Unreachable
 from vla.processes import SPAWN
 from vla.robots.senses import CameraWriter, SenseMemory, Senses, StateWriter
 from vla.runtime.chunk_port import CHUNK_BYTES, ChunkPort
@@ -28,8 +29,12 @@ class Policy:
 
     def __init__(self, world):
         self.world, self.takes, self.value, self.prefixes, self.ages = world, 0.0, 0.001, [], []
+        self.away, self.asked = False, 0
 
     def act(self, images, state, thought, now, prefix):
+        self.asked += 1
+        if self.away:
+            raise Unreachable("nobody there")
         self.world.now += self.takes
         self.prefixes.append(prefix)
         self.ages.append(None if thought is None else thought.age(now))
@@ -145,3 +150,32 @@ def test_a_chunk_that_is_not_finite_is_not_sent(world):
     world.policy.value = np.nan
     report = world.loop.turn()
     assert "non_finite.ee_translation" in report.refused and not len(world.sent().actions)
+
+
+def test_while_the_policy_is_out_of_reach_what_was_sent_goes_on_and_it_is_asked_again_now_and_then(world):
+    world.loop.turn()
+    world.sent()
+    world.policy.away, asked = True, world.policy.asked
+    world.now += 4 * STEP
+    world.see(world.now)
+    for _ in range(10):
+        report = world.loop.turn()
+        assert (report.away, report.waits, report.ms) == ("nobody there", None, None)
+        assert world.sent() is None, "no hold: the chunk goes on"
+        world.now += 0.015
+    assert world.policy.asked == asked + 2, "at once, and after 0.1 s"
+    world.now = 99.98 + 16.5 * STEP
+    world.see(world.now)
+    assert world.loop.turn().waits == "no server", "the chunk is used up"
+    world.policy.away = False
+    world.now += 0.11
+    assert world.loop.turn().ms is not None and len(world.sent().actions) == 16
+
+
+def test_a_policy_that_is_out_of_reach_from_the_start_is_gone_on_with_when_it_comes(world):
+    world.policy.away = True
+    assert world.loop.turn().waits == "no server"
+    world.policy.away = False
+    world.now += 0.11
+    world.see(world.now)
+    assert world.loop.turn().ms is not None and len(world.sent().actions) == 16

@@ -4,94 +4,41 @@ One run meets one fault after the other. Times are the robot's own, and nothing 
 """
 
 import os
+import resource
 import signal
 import time
 
 import numpy as np
-import psutil
 import pytest
+from fault_run import PATIENCE, Run, assert_gone
 
 from vla.errors import UserError
 from vla.processes import Maker
 from vla.robots.realtime_sim import RealTimeSim
-from vla.robots.sim_body import DT, read_log
-from vla.robots.sim_wires import BodySettings, World
-from vla.runtime.command_loop import Settings
-from vla.runtime.fast_loop import FastSettings
+from vla.robots.sim_wires import World
+from vla.runtime.run_telemetry import RunTelemetry
 from vla.runtime.supervisor import RunSettings, Supervisor
-
-PATIENCE = 900.0
-AGES = FastSettings(s2_stop=20.0, image_stop=10.0)
-"""Long enough for a busy machine to be in time, short enough to wait for."""
-
-
-class Run:
-    def __init__(self, folder) -> None:
-        self.mood, self.log = folder / "mood", folder / "log"
-        self.set_mood("")
-        world, body = World(seed=3), BodySettings(log=str(self.log))
-        self.robot = RealTimeSim(world, body, state_lost_s=PATIENCE)
-        how = RunSettings(hung=None, ready=PATIENCE, fast=AGES, command=Settings(core=None))
-        self.supervisor = Supervisor(Maker("swaying_policy:SwayingPolicy", {"mood": str(self.mood)}), self.robot, how)
-        self.events: list[str] = []
-        self.waits: str | None = None
-        self.refused = ""
-
-    def set_mood(self, mood: str) -> None:
-        self.mood.write_text(mood)
-
-    def look(self) -> None:
-        watch = self.supervisor.watch()
-        self.events += watch.events
-        for report in watch.fast:
-            self.waits, self.refused = report.waits, report.refused or self.refused
-        self.command = watch.command
-
-    def until(self, true, what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            assert time.monotonic() < deadline, what
-            self.look()
-            time.sleep(0.02)
-
-    def targets(self) -> np.ndarray:
-        return read_log(self.log, self.robot.spec)[1][:, 2:9]
-
-    def until_it_moves(self) -> None:
-        """On: from wherever it is."""
-        here = self.targets()[-1]
-        self.until(lambda: np.abs(self.targets()[-1] - here).max() > 0.01, "the run does not go on")
-
-    def until_it_rests(self) -> None:
-        def rests() -> bool:
-            path = self.targets()[-40:]
-            return bool((path == path[-1]).all())
-
-        self.until(rests, "it does not come to rest")
-
-    def ticks(self) -> int:
-        return len(self.targets())
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = Run(tmp_path_factory.mktemp("faults"))
+    run = Run(tmp_path_factory.mktemp("faults"), mood="mute")
     with run.supervisor:
         run.supervisor.instruct("sway")
+        run.until(lambda: run.waits == "no thought", "it acts without a thought")
+        run.stays_at_rest()
+        run.set_mood("")
         run.until_it_moves()
         yield run
-        processes = [psutil.Process(pid) for pid in pids(run)]
-    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
-    derivative = run.targets()
-    for name in ("velocity", "acceleration", "jerk"):
-        derivative = np.diff(derivative, axis=0) / DT
-        limit = np.array(getattr(run.robot.spec.limits, name)) * (1 + 1e-6)
-        assert (np.abs(derivative) <= limit).all(), f"{name} over its limit in some fault"
+        processes = run.processes()
+    assert_gone(processes)
+    run.assert_within_limits()
 
 
-def pids(run) -> list[int]:
-    parts = (run.supervisor.slow, run.supervisor.fast, run.robot.body, run.robot.cameras)
-    return [part.pid for part in parts] + [run.supervisor.commands.pid]
+def test_without_a_first_thought_the_robot_stays_where_it_is_and_begins_with_it(run):
+    first = run.targets()[0]
+    began = np.flatnonzero((run.targets() != first).any(1))[0]
+    assert began > 100, "at rest while S2 was mute, as the run began"
 
 
 def test_s2_killed_is_started_again_while_the_robot_goes_on(run):
@@ -117,6 +64,26 @@ def test_s2_hung_holds_the_robot_when_its_thought_is_too_old_until_it_is_back(ru
 def test_s1_killed_ends_with_its_chunk_and_begins_again(run):
     os.kill(run.supervisor.fast.pid, signal.SIGKILL)
     run.until(lambda: "s1 died: started again" in run.events, "nobody noticed")
+    run.until_it_moves()
+
+
+def test_s1_hung_holds_the_robot_when_its_chunk_is_used_up(run):
+    os.kill(run.supervisor.fast.pid, signal.SIGSTOP)
+    try:
+        run.holds_when_what_was_sent_is_used_up()
+    finally:
+        os.kill(run.supervisor.fast.pid, signal.SIGCONT)
+    run.until_it_moves()
+
+
+def test_at_ten_times_the_latency_it_goes_on_late(run):
+    before = run.late_chunks
+    run.set_mood("slow")
+    run.until(lambda: run.late_chunks > before, "no chunk is late")
+    for _ in range(3):
+        run.until_it_moves()
+    assert run.waits is None and run.command.stopped is None
+    run.set_mood("")
     run.until_it_moves()
 
 
@@ -156,6 +123,39 @@ def test_images_that_stop_coming_hold_the_robot_until_they_are_back(run):
     finally:
         os.kill(run.robot.cameras.pid, signal.SIGCONT)
     run.until_it_moves()
+
+
+def test_joint_states_that_stop_coming_stop_the_robot_until_it_is_reset(run):
+    os.kill(run.robot.body.pid, signal.SIGSTOP)
+    try:
+        run.until(lambda: run.command.stopped == "measured", "it goes on blind")
+    finally:
+        os.kill(run.robot.body.pid, signal.SIGCONT)
+    run.until_it_rests()
+    run.until(lambda: run.waits is None, "S1 does not go on")
+    run.stays_at_rest()
+    run.supervisor.commands.reset()
+    run.until_it_moves()
+    assert run.command.stopped is None
+
+
+def test_a_full_disk_ends_what_is_written_and_not_the_run(run, tmp_path):
+    telemetry = RunTelemetry(tmp_path / "telemetry.jsonl")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = 1 << 14, limit[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, full)
+    try:
+        while not telemetry.lost:
+            telemetry.add(run.look())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert telemetry.lost == "telemetry ends here: File too large"
+    resource.prlimit(run.robot.body.pid, resource.RLIMIT_FSIZE, full)
+    run.until(lambda: run.robot.state().log_lost, "the body does not say that its log ends")
+    here = run.command.joints
+    run.until(lambda: np.abs(run.command.joints - here).max() > 0.01, "the run does not go on")
+    assert run.robot.body.alive and run.command.stopped is None
+    assert len((tmp_path / "telemetry.jsonl").read_bytes()) <= full[0]
 
 
 def test_a_policy_that_cannot_be_loaded_is_told(tmp_path):

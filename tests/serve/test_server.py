@@ -3,8 +3,12 @@
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 
 import numpy as np
@@ -14,6 +18,7 @@ from websockets.sync.client import connect
 from vla import assets
 from vla.cli import main
 from vla.errors import UserError
+from vla.policies import load_here
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import ControlLoop, Timing
 from vla.serve.background import beside
@@ -182,6 +187,35 @@ def test_several_clients_are_served_at_once(url):
         assert np.array_equal(thoughts[0], thoughts[1]) and np.array_equal(thoughts[1], thoughts[2])
 
 
+def test_what_a_client_that_left_had_waiting_is_not_computed(untrained):
+    policy = load_here(str(untrained))
+    asked, think, going = [], policy.think, threading.Event()
+
+    def counted(images, instruction, stamp, *rest):
+        asked.append(stamp)
+        going.wait(300)
+        return think(images, instruction, stamp, *rest)
+
+    policy.think = counted
+    with serving(policy) as url:
+        for number in range(20):
+            with connect(url, compression=None) as leaving:
+                leaving.recv(60)
+                leaving.send(pack(THINK | {"stamp": float(number)}))
+                if number == 0:
+                    while not asked:
+                        time.sleep(0.01)
+                # Gone in the middle of it, as if its cable were cut.
+                leaving.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                leaving.socket.shutdown(socket.SHUT_RDWR)
+        with connect(url, compression=None) as staying:
+            staying.recv(60)
+            staying.send(pack(THINK | {"stamp": 100.0}))
+            going.set()
+            assert unpack(staying.recv(300))["stamp"] == 100.0
+    assert asked[0] == 0.0 and asked[-1] == 100.0 and len(asked) < 20, asked
+
+
 def test_an_open_door_needs_a_key(policy):
     with pytest.raises(UserError, match="give a key"):
         PolicyServer(policy, "0.0.0.0")
@@ -190,7 +224,7 @@ def test_an_open_door_needs_a_key(policy):
 def test_a_server_that_is_gone_is_named(policy):
     with serving(policy) as url, RemotePolicy(url) as remote:
         pass
-    with pytest.raises(UserError, match="is gone"):
+    with pytest.raises(UserError, match="cannot be reached"):
         remote.think({}, "lift", 0.0)
     with pytest.raises(UserError, match="cannot be reached"):
         RemotePolicy(url, timeout=2)

@@ -1,105 +1,15 @@
 """The live session on the simulated tabletop, with a hand that does as the test says and without a page."""
 
-import threading
-import time
-from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from session_rig import PushingPolicy, moved, rests, session, take_hold, wait_for
 
-from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.spool import read_frames
 from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
-from vla.teleop.control import SessionSettings
-from vla.teleop.devices import Reading
-from vla.teleop.pilot import ThreadedPilot
-from vla.teleop.session import Session
-
-PATIENCE_S = 300
-
-
-class ScriptedHand:
-    """An operator who is there until told otherwise."""
-
-    name = "script"
-
-    def __init__(self) -> None:
-        self.move, self.clutch, self.present, self.gripper = np.zeros(6), False, True, 1.0
-
-    def read(self) -> Reading | None:
-        return Reading(self.move, self.gripper, self.clutch, time.monotonic()) if self.present else None
-
-    def close(self) -> None:
-        pass
-
-
-class PushingPolicy:
-    """Thinks nothing and pushes the tool to the left at 0.1 m/s."""
-
-    class config:
-        replan_steps = 5
-
-    def __init__(self, spec) -> None:
-        self.spec = spec
-        self.broken = threading.Event()
-
-    def think(self, images, instruction, stamp, instruction_id=0, words=False):
-        import torch
-
-        from vla.s2.thought import Thought
-
-        return Thought(torch.zeros(1, 1), stamp, instruction_id, f"I see: {instruction}" if words else None)
-
-    def act(self, images, state, thought, now, prefix):
-        if self.broken.is_set():
-            raise ValueError("out of order")
-        return np.tile(np.array([0, 0.005, 0, 0, 0, 0, 1], np.float32), (10, 1))
-
-
-@contextmanager
-def session(folder, policy=None, seed=0):
-    hand = ScriptedHand()
-    live = LiveSettings("operator", "script", preroll_s=0, reserve=0)
-    robot = make_robot("tabletop", render=False)
-    with LiveRecorder(folder / "data", robot.spec, live) as recorder:
-        made = policy(robot.spec) if policy else None
-        settings = SessionSettings(seed, heartbeat_s=5.0, policy_name="pushing")
-        live_session = Session(lambda: robot, hand, recorder, made, settings)
-        live_session.start()
-        try:
-            yield live_session, hand, recorder
-        finally:
-            live_session.close()
-
-
-def wait_for(session, condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition(session.moment()):
-        assert time.monotonic() < deadline, f"{what}: {session.moment().notes}"
-        assert session.alive, session.error
-        time.sleep(0.01)
-
-
-def take_hold(session, hand, move=(0, 1.0, 0, 0, 0, 0)):
-    hand.clutch = False
-    before = session.moment().step
-    wait_for(session, lambda now: now.step > before + 2, "letting go is seen")
-    hand.clutch, hand.move = True, np.array(move)
-    wait_for(session, lambda now: now.engaged, "the clutch engages")
-
-
-def moved(session, since, axis=1, by=0.01):
-    wait_for(session, lambda now: abs(now.tool[axis] - since[axis]) > by, "the arm moves")
-
-
-def rests(session):
-    wait_for(session, lambda now: now.at_rest, "the arm rests")
-    here = session.moment().tool
-    before = session.moment().step
-    wait_for(session, lambda now: now.step > before + 3, "time passes")
-    assert np.abs(session.moment().tool - here).max() < 1e-6
+from vla.runtime.threaded_pilot import ThreadedPilot
 
 
 def test_the_hand_moves_the_arm_and_letting_go_stops_it(tmp_path):

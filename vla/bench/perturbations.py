@@ -20,6 +20,7 @@ from vla.evaluation.paired import paired_difference
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
+from vla.policies import check_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 
@@ -75,7 +76,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     `loaded` is used instead of loading the policy. Raises UserError for bad input before the first episode.
     """
     if loaded is None:
-        assets.find_driver(study.policy)
+        check_policy(study.policy)
     assets.check_folder_writable(out, "--out")
     outcomes = {one.name: _measure(study, one, out / "points", workers, loaded) for one in conditions()}
     document = {"study": vars(study) | {"tasks": list(study.tasks)}, "conditions": _compare(outcomes)}

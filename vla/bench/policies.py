@@ -21,9 +21,9 @@ from vla.bench.table import Row, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
-from vla.evaluation.player import load_policy
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
+from vla.policies import load_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Timing
 from vla.training.precision import device_named

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, RunResult, loader, receipt_periods, run_in_real_time
+from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
+from vla.policies import load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.senses import Senses
@@ -28,33 +30,37 @@ PEER = "the same model in one thread"
 def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path) -> dict[str, Any]:
     """`length` seconds of each, one after the other, on the same scene; returns the benchmark document.
 
-    Periods are those between two commands as the robot received them. Telemetry and logs stay in `out`.
+    Commands are timed as the robot received them. Telemetry and logs stay in `out`.
     """
     run = RealTimeRun(policy, World(env, seed), length, out / "two-speed", until_done=False)
     ours = run_in_real_time(run)
-    peer, replans, looks = synchronous(replace(run, out=out / "one-thread"))
-    rows = [
-        Row(name, value, "ms", PEER, theirs)
-        for (name, value), theirs in zip(_errors(ours.receipts).items(), _errors(peer).values(), strict=True)
-    ]
-    summary = ours.telemetry.summary()
-    rows += [
-        Row("S1 replans", summary["s1_hz"], "1/s", PEER, replans),
-        Row("S2 thoughts", summary["s2_hz"], "1/s", PEER, looks),
-    ]
-    document = report(f"{length:g} s of {policy} in real time", rows)
+    peer = synchronous(replace(run, out=out / "one-thread"))
+    telemetry = ours.telemetry
+    summary = telemetry.summary()
+    rates = summary["s1_hz"], summary["s2_hz"]
+    measured = _measured(ours.receipts, telemetry.s1_ms, telemetry.s2_ms, rates)
+    theirs = _measured(peer.receipts, peer.s1_ms, peer.s2_ms, (peer.looks_hz, peer.looks_hz))
+    rows = [Row(name, value, unit, PEER, theirs[name, unit]) for (name, unit), value in measured.items()]
+    document = report(f"{length:g} s of {policy} in real time; {summary['scheduling']}", rows)
     return {**document, "details": _details(ours)}
 
 
-def synchronous(run: RealTimeRun) -> tuple[Float[np.ndarray, " R"], float, float]:
-    """One thread does everything: looks, thinks, plans, and sends samples until it is time to look again.
+@dataclass(frozen=True)
+class OneThread:
+    """receipts: when the robot received each command (s). s1_ms, s2_ms: of each look. looks_hz: looks per second."""
 
-    Returns when the robot received each command (s), and replans and thoughts per second.
-    """
+    receipts: Float[np.ndarray, " R"]
+    s1_ms: list[float]
+    s2_ms: list[float]
+    looks_hz: float
+
+
+def synchronous(run: RealTimeRun) -> OneThread:
+    """One thread does everything: looks, thinks, plans, and sends samples until it is time to look again."""
     import torch
 
     torch.set_num_threads(1)
-    policy, log = loader(run.policy).make(), run.out / "body"
+    policy, log = load_policy(run.policy), run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
     try:
         robot.start()
@@ -66,30 +72,51 @@ def synchronous(run: RealTimeRun) -> tuple[Float[np.ndarray, " R"], float, float
         loop = CommandLoop(gate, servos, how, Slot(chunks), Slot(wishes), Slot(states), real_time(0, None))
         instruction = robot.state().instruction
         nothing = np.zeros((0, robot.spec.action_size), np.float32)
-        replan_s, replans = policy.config.replan_steps / robot.spec.rate_hz, 0
+        replan_s = policy.config.replan_steps / robot.spec.rate_hz
+        s1_ms: list[float] = []
+        s2_ms: list[float] = []
         began = deadline = time.monotonic()
         due = began
         while (now := time.monotonic()) < began + run.seconds:
             observation = senses.observe() if now >= due else None
             if observation is not None:
-                thought = policy.think(observation.images, instruction, observation.stamp)
-                port.send(policy.act(observation.images, observation.state, thought, observation.stamp, nothing))
-                due, replans = now + replan_s, replans + 1
+                images, stamp = observation.images, observation.stamp
+                thought, thinking = _timed(policy.think, images, instruction, stamp)
+                actions, acting = _timed(policy.act, images, observation.state, thought, stamp, nothing)
+                port.send(actions)
+                s2_ms.append(thinking)
+                s1_ms.append(acting)
+                due = now + replan_s
             loop.tick(time.monotonic())
             deadline = max(deadline + DT, time.monotonic() - DT)
             sleep_until(deadline)
-        rate = replans / run.seconds
     finally:
         robot.close()
-    return read_log(log, robot.spec)[0][:, 0], rate, rate
+    return OneThread(read_log(log, robot.spec)[0][:, 0], s1_ms, s2_ms, len(s1_ms) / run.seconds)
 
 
-def _errors(receipts: Float[np.ndarray, " R"]) -> dict[str, float]:
-    """Deviation from 5 ms, and the longest time without a command."""
+def _measured(
+    receipts: Float[np.ndarray, " R"], s1_ms: list[float], s2_ms: list[float], hz: tuple[float, float]
+) -> dict[tuple[str, str], float]:
+    """By name and unit. The period error is the deviation from 5 ms; the gap is the longest time without a command."""
     periods = receipt_periods(receipts)
-    error = np.abs(periods - 1e3 * DT)
-    p50, p99 = np.percentile(error, [50, 99])
-    return {"period error p50": p50, "period error p99": p99, "largest gap": float(periods.max())}
+    p50, p99 = np.percentile(np.abs(periods - 1e3 * DT), [50, 99])
+    return {
+        ("commands", "1/s"): 1e3 / float(periods.mean()),
+        ("period error p50", "ms"): float(p50),
+        ("period error p99", "ms"): float(p99),
+        ("largest gap", "ms"): float(periods.max()),
+        ("S1 replans", "1/s"): hz[0],
+        ("S1 chunk p50", "ms"): float(np.median(s1_ms or [np.nan])),
+        ("S2 thoughts", "1/s"): hz[1],
+        ("S2 thought p50", "ms"): float(np.median(s2_ms or [np.nan])),
+    }
+
+
+def _timed(work: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+    """What it returns, and how long it took (ms)."""
+    begin = time.perf_counter()
+    return work(*given), 1e3 * (time.perf_counter() - begin)
 
 
 def _details(ours: RunResult) -> dict[str, Any]:

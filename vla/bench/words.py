@@ -20,8 +20,8 @@ from vla.bench.table import Row, report
 from vla.data.stills import StillScenes, StillSettings, collect_stills
 from vla.data.workers import progress_bar
 from vla.errors import UserError
-from vla.evaluation.player import load_policy
 from vla.evaluation.statistics import wilson
+from vla.policies import load_here
 from vla.s2.places import places_in, plain_words
 from vla.s2.system import SlowSystem
 
@@ -65,7 +65,7 @@ def bench_words(policy: str, env: str, scenes: int, seed: int, workers: int, loa
     """
     if scenes < 1:
         raise UserError(f"bench words: {scenes} scenes are too few to ask about")
-    tandem: Any = loaded if loaded is not None else load_policy(policy)
+    tandem: Any = loaded if loaded is not None else load_here(policy)
     with tempfile.TemporaryDirectory(prefix="vla-words-") as folder:
         collect_stills(StillSettings(env, seed, "all"), scenes, Path(folder) / "stills", workers)
         stills = StillScenes(Path(folder) / "stills")

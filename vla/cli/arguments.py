@@ -92,19 +92,19 @@ def weighted_folder(text: str) -> tuple[Path, float]:
     return existing_folder(name), value
 
 
-def minutes(text: str) -> float:
-    value = _above_zero(text)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
-    return value
-
-
 def gigabytes(text: str) -> int:
     """In bytes."""
     value = _above_zero(text)
     if value is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes above 0")
     return int(value * 1e9)
+
+
+def above_zero(text: str) -> float:
+    value = _above_zero(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def _above_zero(text: str) -> float | None:

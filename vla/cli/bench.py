@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import device, environment, existing_folder, minutes, one_of, seconds, whole
+from vla.cli.arguments import device, environment, existing_folder, one_of, seconds, whole
 from vla.cli.common import add_command, add_workers, check_outputs, write_json
+from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
 
@@ -25,15 +26,17 @@ def add(commands: Any) -> None:
         "--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld; policies: tabletop"
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
-    parser.add_argument(
-        "--tasks", nargs="+", default=[], metavar="NAME", help="latency, perturbations, suites: these (default all)"
-    )
-    parser.add_argument(
-        "--episodes", type=whole(1), metavar="N", help="a point (latency, perturbations: 200), or a task (suites: 20)"
-    )
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
+    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (default 200), or a task (suites: 20)")
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
-    parser.add_argument("--seconds", type=seconds, metavar="S", help="how long (runtime: 30 of each; dds: 60)")
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        metavar="S",
+        help="how long (runtime: 30 of each, dds: 60, teleop: 600, policies: 1800)",
+    )
+    parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
     doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
     doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
@@ -48,7 +51,6 @@ def add(commands: Any) -> None:
     policies = parser.add_argument_group("policies")
     policies.add_argument("--contest", default="tabletop", metavar="C", help="who: a shipped name or a file of YAML")
     policies.add_argument("--dataset", nargs="+", default=[], type=existing_folder, metavar="DIR", help="to train on")
-    policies.add_argument("--minutes", type=minutes, default=30.0, metavar="M", help="of training each (default 30)")
     policies.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these of the contest (default all)")
     policies.add_argument("--device", type=device, default="auto", metavar="D", help="of training (default auto)")
     add_workers(parser)
@@ -56,6 +58,10 @@ def add(commands: Any) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     check_outputs(json=args.json, table=args.table)
+    if args.minutes is not None:
+        if args.seconds is not None:
+            raise UserError("bench: give --seconds or --minutes, not both")
+        args.seconds = 60 * args.minutes
     args.env = args.env or {"suites": "metaworld", "policies": "tabletop"}.get(args.what, "tabletop-suite")
     document = BENCHES[args.what][1](args)
     if args.json:
@@ -88,8 +94,7 @@ def _policies(args: argparse.Namespace) -> Document:
     from vla.bench.policies import Contest, bench_policies, entrants
 
     field = entrants(load_field(args.contest), args.only)
-    tasks = tuple(args.tasks) or ("all",)
-    seconds = 60 * args.minutes
+    tasks, seconds = tuple(args.tasks) or ("all",), args.seconds or 1800.0
     contest = Contest(tuple(args.dataset), seconds, args.env, tasks, args.episodes or 100, args.seed, args.device)
     return bench_policies(contest, field, args.out or Path("outputs/policies"), args.workers)
 
@@ -151,6 +156,12 @@ def _words(args: argparse.Namespace) -> Document:
     return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
 
 
+def _teleop(args: argparse.Namespace) -> Document:
+    from vla.bench.teleop import bench_teleop
+
+    return bench_teleop(args.seconds or 600.0)
+
+
 BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     "sim": ("environment steps per second on one core, with both cameras", _sim),
     "latency": (
@@ -181,6 +192,10 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
         _suites,
     ),
     "doctor": ("how many planted faults `vla data doctor` finds, by size, in data of several origins", _doctor),
+    "teleop": (
+        "control periods and lost frames while two cameras are recorded, beside LeRobot (see --minutes)",
+        _teleop,
+    ),
     "words": (
         "what S2 says of new scenes: captions, counts, relations, places, and of what is not there (see --policy)",
         _words,

@@ -14,6 +14,7 @@ from vla.cli.arguments import environment, seconds, whole
 
 Run = Callable[[argparse.Namespace], int | None]
 POLICY = "a shipped name, a folder or a hub id"
+DRIVER = f"{POLICY}, or a server: ws://HOST:PORT"
 
 
 def add_command(commands: Any, name: str, run: Run, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -32,12 +33,12 @@ def _sentence(about: str) -> str:
     return f"{about[0].upper()}{about[1:]}."
 
 
-def add_policy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", required=True, metavar="P", help=POLICY)
+def add_policy(parser: argparse.ArgumentParser, what: str = POLICY) -> None:
+    parser.add_argument("--policy", required=True, metavar="P", help=what)
 
 
 def add_who_and_where(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
+    add_policy(parser, DRIVER)
     parser.add_argument("--env", type=environment, default="tabletop", metavar="NAME", help="default tabletop")
     add_seed(parser)
 
@@ -54,6 +55,16 @@ def add_delays(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
+
+
+def add_lerobot_robot(parser: Any) -> None:
+    parser.add_argument(
+        "--robot-config",
+        nargs="+",
+        default=(),
+        metavar="FILE|KEY=VALUE",
+        help="with --robot lerobot: as LeRobot has it, type=so101_follower port=/dev/ttyACM0",
+    )
 
 
 def add_dds_options(parser: Any) -> None:

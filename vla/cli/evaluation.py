@@ -13,6 +13,7 @@ from vla.cli.common import (
     add_command,
     add_dds_options,
     add_delays,
+    add_lerobot_robot,
     add_policy,
     add_who_and_where,
     add_workers,
@@ -21,6 +22,7 @@ from vla.cli.common import (
     write_json,
 )
 from vla.errors import UserError
+from vla.policies import check_policy
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 PERTURB_HELP = "paraphrase or swap (the words), distractors, light, camera (the pictures); several at once"
@@ -55,6 +57,9 @@ def _add_eval(commands: Any) -> None:
         help="S1 alone: latents stay 'none yet'; the same as --variant no-thoughts",
     )
     add_delays(parser)
+    parser.add_argument(
+        "--real-time", action="store_true", help="in wall-clock time, one after the other, as rollout --real-time"
+    )
     add_workers(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     offline = parser.add_argument_group("on recorded episodes", "No simulator: errors of actions at ages of thoughts.")
@@ -68,10 +73,9 @@ def _eval(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
     if args.report:
         assets.check_folder_writable(args.report, "--report")
+    check_policy(args.policy)
     if args.dataset:
-        assets.find("policy", args.policy)
         return _eval_offline(args)
-    assets.find_driver(args.policy)
     if args.all_episodes:
         raise UserError("eval: --all-episodes is for --dataset")
     from vla.evaluation.evaluate import EvalOptions, evaluate
@@ -85,6 +89,7 @@ def _eval(args: argparse.Namespace) -> None:
         perturb=tuple(args.perturb or ()),
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+        real_time=args.real_time,
         report=args.report,
         compare=args.compare,
     )
@@ -94,8 +99,9 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    if args.report or args.compare or args.perturb or args.variant != "two-speed":
-        raise UserError("eval: --report, --compare, --perturb and --variant are for environments, not for --dataset")
+    if args.report or args.compare or args.perturb or args.real_time or args.variant != "two-speed":
+        said = "--report, --compare, --perturb, --real-time and --variant"
+        raise UserError(f"eval: {said} are for environments, not for --dataset")
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes)
@@ -115,8 +121,11 @@ def _add_rollout(commands: Any) -> None:
         "--out", type=Path, default=Path("outputs/realtime"), metavar="DIR", help="telemetry, default %(default)s"
     )
     robot = parser.add_argument_group("a robot instead of an environment")
-    robot.add_argument("--robot", choices=["dds"], help="dds: a ROS 2 robot, without ROS")
-    robot.add_argument("--spec", metavar="FILE", help="of the robot, with a ros section: a file or a shipped robot")
+    robot.add_argument(
+        "--robot", choices=["dds", "lerobot"], help="dds: a ROS 2 robot, without ROS; lerobot: any of LeRobot's"
+    )
+    robot.add_argument("--spec", metavar="FILE", help="of the robot: a file or a shipped one; for dds with ros")
+    add_lerobot_robot(robot)
     add_dds_options(robot)
     parser.add_argument(
         "--seconds", type=seconds, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
@@ -127,9 +136,9 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.real_time:
         return _rollout_in_real_time(args)
     if args.robot:
-        return _rollout_dds(args)
+        return _rollout_robot(args)
     check_outputs(video=args.video)
-    assets.find_driver(args.policy)
+    check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
     from vla.runtime.loop import Timing
 
@@ -156,19 +165,32 @@ def _rollout_in_real_time(args: argparse.Namespace) -> None:
     realtime_rollout(RealTimeRun(args.policy, world, args.seconds or 12.0, args.out, how=how))
 
 
-def _rollout_dds(args: argparse.Namespace) -> None:
+def _rollout_robot(args: argparse.Namespace) -> None:
     if not args.spec:
-        raise UserError("rollout: --robot dds needs --spec, which says the robot's topics")
+        raise UserError(f"rollout: --robot {args.robot} needs --spec, which says what its numbers mean")
     if args.video:
         raise UserError("rollout: --video films environments, not robots")
     assets.find("robot", args.spec)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
+    if args.robot == "lerobot":
+        return _rollout_lerobot(args)
     use_dds_options(args)
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.runtime.loop import Timing
 
     timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
     dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+
+
+def _rollout_lerobot(args: argparse.Namespace) -> None:
+    for name in ("robot_config", "instruction", "seconds"):
+        if not getattr(args, name):
+            raise UserError(f"rollout: --robot lerobot needs --{name.replace('_', '-')}")
+    if args.s1_delay or args.s2_delay:
+        raise UserError("rollout: --s1-delay and --s2-delay are for simulated time, not for robots")
+    from vla.evaluation.guarded_rollout import lerobot_rollout
+
+    lerobot_rollout(args.policy, args.spec, args.robot_config, args.instruction, args.seconds)
 
 
 def _describe(args: argparse.Namespace) -> None:
@@ -180,7 +202,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     assets.check_folder_writable(args.out)
-    assets.find("policy", args.policy)
+    check_policy(args.policy)
     from vla.evaluation.demo import demo
 
     demo(policy=args.policy, out=args.out)

@@ -45,8 +45,7 @@ def _check(args: argparse.Namespace) -> None:
 
     spec = RobotSpec.load(assets.find("robot", args.spec))
     spec.check_ros()
-    cameras = ", ".join(f"{camera.name} {camera.width}x{camera.height}" for camera in spec.cameras) or "none"
-    print(f"{spec.name}: cameras {cameras}; state {spec.state_size}; action {spec.action_size} ({spec.action.mode})")
+    print(spec.summary)
     limits = "given" if spec.limits else "not given"
     print(f"{spec.rate_hz:g} Hz; gripper {spec.action.gripper or 'none'}; limits {limits}")
 

@@ -6,24 +6,42 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import environment, one_of, seconds, whole
-from vla.cli.common import add_command
+from vla.cli.arguments import above_zero, environment, one_of, seconds, whole
+from vla.cli.common import DRIVER, add_command, add_dds_options, add_lerobot_robot, use_dds_options
 
-DEVICES = ("web",)
+DEVICES = {
+    "web": "a page in a browser (default)",
+    "keyboard": "the keys of this terminal, also over SSH",
+    "gamepad": "one that SDL knows",
+    "spacemouse": "one of 3Dconnexion's",
+    "lerobot": "any of LeRobot's teleoperators, such as a leader arm",
+    "scripted": "in simulation, its expert, who takes over when the policy is slow",
+}
+
+
+ROBOTS = ("dds", "lerobot")
 
 
 def add(commands: Any) -> None:
-    parser = add_command(commands, "teleop", _teleop, "drive a robot from a browser, and record it")
-    parser.add_argument("--robot", default="tabletop", type=environment, metavar="R", help="default %(default)s")
+    parser = add_command(commands, "teleop", _teleop, "drive a robot, and record it")
+    parser.add_argument(
+        "--robot",
+        default="tabletop",
+        type=_robot,
+        metavar="R",
+        help="a simulated one (default %(default)s), or dds: a ROS 2 robot, without ROS; or lerobot: any of LeRobot's",
+    )
+    parser.add_argument("--spec", metavar="FILE", help="of a real robot: a file or a shipped robot")
+    parser.add_argument("--instruction", default="", metavar="TEXT", help="where no simulated scene has one")
     parser.add_argument(
         "--device",
         default="web",
         type=one_of("device", DEVICES),
         metavar="D",
-        help="web (default): a page in a browser",
+        help="; ".join(f"{name}: {about}" for name, about in DEVICES.items()),
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
-    parser.add_argument("--policy", metavar="P", help="drives when it is told to; a person takes over at any time")
+    parser.add_argument("--policy", metavar="P", help=f"{DRIVER}; drives when it is told to")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="default: a free one")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
@@ -31,9 +49,28 @@ def add(commands: Any) -> None:
     parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
     parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
+    parser.add_argument("--speed", type=above_zero, default=1.0, metavar="X", help="times the usual speed (default 1)")
+    add_lerobot_robot(parser)
+    parser.add_argument(
+        "--device-config",
+        nargs="+",
+        default=(),
+        metavar="FILE|KEY=VALUE",
+        help="with --device lerobot: as LeRobot has it, type=so101_leader port=/dev/ttyACM1",
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1), default=50, metavar="N", help="with --device scripted: takes (default 50)"
+    )
+    parser.add_argument("--device-units", choices=("deg", "rad"), default="deg", help="of a leader's joints")
+    add_dds_options(parser.add_argument_group("with --robot dds"))
 
 
 def _teleop(args: argparse.Namespace) -> None:
     from vla.teleop.command import TeleopOptions, teleop
 
-    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name != "run"}))
+    use_dds_options(args)
+    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in ("run", "loopback")}))
+
+
+def _robot(text: str) -> str:
+    return text if text in ROBOTS else environment(text)

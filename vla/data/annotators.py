@@ -169,10 +169,9 @@ class SpokenAnnotator:
         steps = _stretches([text for text in texts for _ in range(stride)][: asked.frames], asked)
         if not steps:
             raise Unusable("S2 said nothing")
-        first = [frames[i] for i, (a, b) in enumerate(pairwise(["", *texts])) if b and b != a]
-        answers = {frame: _line(said[frame // stride]) for frame in first}
-        questions = tuple(QuestionAnswer(asked.time(frame), "what now?", text) for frame, text in answers.items())
-        return Words("", steps, questions)
+        first = (_line(said[round(step.start * asked.recording.fps) // stride]) for step in steps)
+        questions = (QuestionAnswer(step.start, "what now?", text) for step, text in zip(steps, first, strict=True))
+        return Words("", steps, tuple(questions))
 
 
 def read_answer(text: str, seconds: float) -> Words:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vla.data.annotations import FILE, check_annotations, read_annotations
 from vla.data.frames import Encoding, Pictures, open_pictures
-from vla.data.lerobot_v3 import DatasetV3
+from vla.data.lerobot_v3 import DatasetV3, read_info
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -218,13 +218,10 @@ def _with_spec(cache: FrameCache, root: Path) -> FrameCache | None:
 
 def _source(root: Path) -> dict[str, Any]:
     """What tells whether a cache still belongs to its dataset."""
-    info_file = root / "meta" / "info.json"
-    if not info_file.is_file():
-        raise UserError(f"dataset {root}: no meta/info.json, so it is no LeRobot v3 dataset")
+    info = read_info(root)
     try:
-        info = json.loads(info_file.read_text())
         counts = {key: info[key] for key in ("total_episodes", "total_frames", "fps")}
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
         raise UserError(f"dataset {root}: meta/info.json is damaged ({error})") from None
-    files = (file for file in (info_file, root / "meta" / "stats.json") if file.is_file())
+    files = (file for file in (root / "meta" / "info.json", root / "meta" / "stats.json") if file.is_file())
     return {**counts, "sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}

@@ -49,23 +49,15 @@ class DatasetV3:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        file = self.root / "meta" / "info.json"
-        if not file.is_file():
-            raise UserError(f"dataset {root}: no meta/info.json, so it is no LeRobot v3 dataset")
+        info = read_info(self.root)
         try:
-            info = json.loads(file.read_text())
-            self.version = str(info.get("codebase_version", "v3.0"))
             self.fps = float(info["fps"])
             self.features: Mapping[str, Mapping[str, Any]] = info["features"]
             self.frames, self.episode_count = int(info["total_frames"]), int(info["total_episodes"])
             self.robot_type = str(info.get("robot_type") or "")
             self._video_path = str(info.get("video_path") or "")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"dataset {root}: meta/info.json is damaged ({error!r})") from None
-        if not self.version.startswith("v3."):
-            raise UserError(
-                f"dataset {root}: its format is {self.version}, not v3; convert it with LeRobot's own converter"
-            )
         if not (self.fps > 0 and self.frames > 0):
             raise UserError(f"dataset {root}: {self.frames} frames at {self.fps} frames/s; there is nothing to read")
 
@@ -87,12 +79,8 @@ class DatasetV3:
         return height, width
 
     def dimension_names(self, key: str) -> list[str] | None:
-        """What each entry of a vector is called; None if `meta/info.json` does not say. LeRobot nests some lists."""
-        named = self.features[key].get("names")
-        if isinstance(named, Mapping):
-            named = next(iter(named.values()), None)
-        known = isinstance(named, list) and len(named) == int(np.prod(self.features[key]["shape"]))
-        return [str(name) for name in named] if known and named else None
+        """What each entry of a vector is called; None if `meta/info.json` does not say."""
+        return entry_names(self.features[key], int(np.prod(self.features[key]["shape"])))
 
     def vectors(self) -> dict[str, int]:
         """Key -> size of every feature of real numbers per frame, but the timestamp."""
@@ -167,6 +155,37 @@ class DatasetV3:
             except (OSError, pa.ArrowInvalid) as error:
                 raise UserError(f"dataset {self.root}: {path.relative_to(self.root)} is damaged ({error})") from None
         return paths
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """`meta/info.json`: features, fps and more. Raises UserError if `root` is no LeRobot v3 dataset."""
+    if not (root / "meta" / "info.json").is_file():
+        raise UserError(f"dataset {root}: no meta/info.json, so it is no LeRobot v3 dataset")
+    info = read_meta(root, "info.json")
+    for key in ("features", "fps"):
+        if key not in info:
+            raise UserError(f"dataset {root}: meta/info.json has no {key}")
+    version = str(info.get("codebase_version", "v3.0"))
+    if not version.startswith("v3"):
+        raise UserError(f"dataset {root}: its format is {version}, not v3; convert it with LeRobot's own converter")
+    return info
+
+
+def read_meta(root: Path, name: str) -> dict[str, Any]:
+    """A mapping in `meta`; UserError if it cannot be read."""
+    try:
+        return dict(json.loads((root / "meta" / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"dataset {root}: meta/{name} is damaged ({error})") from None
+
+
+def entry_names(feature: Mapping[str, Any], size: int) -> list[str] | None:
+    """What each of `size` entries is called, if the feature says so of as many. LeRobot nests some lists."""
+    named = feature.get("names")
+    if isinstance(named, Mapping):
+        named = next(iter(named.values()), None)
+    known = isinstance(named, list) and len(named) == size
+    return [str(name) for name in named] if known and named else None
 
 
 def _is_depth(feature: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vla import assets
 from vla.errors import UserError
-from vla.evaluation.player import load_policy
+from vla.policies import load_policy
 from vla.robots.dds import DdsRobot
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import build_loop

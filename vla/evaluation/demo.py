@@ -17,6 +17,7 @@ from vla.evaluation.pool import Job, play_all
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup, media_path
 from vla.evaluation.video import join_videos
+from vla.policies import check_policy
 from vla.runtime.loop import Policy, Timing
 
 EPISODES, SEED, S2_DELAY_S = 10, 500_000, 0.2
@@ -36,7 +37,7 @@ def demo(
     document of `vla.evaluation.evaluate`. Raises UserError for an unknown policy or a folder that cannot be written.
     """
     if loaded is None:
-        assets.find("policy", policy)
+        check_policy(policy)
     assets.check_folder_writable(out)
     workers = workers or min(4, os.cpu_count() or 1)
     options = EvalOptions(timing=Timing(s2_delay=S2_DELAY_S))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.errors import UserError
-from vla.evaluation.player import load_policy
+from vla.policies import load_here
 
 MAX_WORDS = 96
 """Longest answer in tokens: a caption that names everything on a full table fits."""
@@ -21,7 +21,7 @@ def describe(policy: str, image: Path, question: str, loaded: Any | None = None)
     """
     import torch
 
-    tandem: Any = loaded if loaded is not None else load_policy(policy)
+    tandem: Any = loaded if loaded is not None else load_here(policy)
     camera = tandem.spec.camera(tandem.s2.config.cameras[0])
     pixels = read_image(image, camera.height, camera.width)
     # An S2 with several cameras is asked about the one picture there is, seen by all of them.

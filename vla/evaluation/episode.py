@@ -35,7 +35,8 @@ class EpisodeResult:
 
     instruction: the last one. original: the one it replaced. words: what S2 said first,
     with its place tokens.
-    s1_ms, s2_ms, s2_age_s, counts: as in `Trace`.
+    s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 and S1 took from the capture of their
+    images on, and the time between two looks: s2_delay, s2_period (s), s1_delay (control steps).
     """
 
     index: int
@@ -51,6 +52,7 @@ class EpisodeResult:
     s2_ms: list[float]
     s2_age_s: list[float]
     counts: dict[str, int]
+    delays: dict[str, list[float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,7 +96,7 @@ def play_episode(
 
     given = robot.instruction
     stranger = instructions.stranger(robot, seed) if play.choice == "swap" and not instruction else None
-    wanted = instruction or stranger or _choose(robot, play.choice, seed, index)
+    wanted = instruction or stranger or choose(robot, play.choice, seed, index)
     if wanted not in (given, stranger):
         robot.set_instruction(wanted)
     request = instructions.current(robot)
@@ -115,7 +117,7 @@ def play_episode(
         family=robot.family,
         split=request.split if request is not None else "train",
         instruction=told,
-        original=_replaced(told, wanted, given, play.choice),
+        original=replaced(told, wanted, given, play.choice),
         success=robot.success,
         steps=trace.steps,
         words=_first_words(trace),
@@ -134,7 +136,8 @@ def warm_up(policy: Policy, robot: SimulatedRobot) -> None:
     policy.act(observation.images, observation.state, thought, 0.0, nothing)
 
 
-def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
+def choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
+    """What to ask in the scene that the robot has been reset to."""
     if choice == "swap":
         return instructions.swap_target(robot, seed)
     if choice == "paraphrase":
@@ -144,7 +147,8 @@ def _choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str
     return robot.instruction
 
 
-def _replaced(last: str, first: str, given: str, choice: Choice) -> str | None:
+def replaced(last: str, first: str, given: str, choice: Choice) -> str | None:
+    """The instruction that the last one took the place of, if it did."""
     if last != first:
         return first
     return given if choice in ("swap", "paraphrase") and first != given else None

@@ -17,9 +17,11 @@ from vla.evaluation.episode import EpisodeResult, Play
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.provenance import command_line, git_hash
+from vla.evaluation.realtime_episodes import measured_timing, play_in_real_time, print_measured
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles, success_summary
+from vla.policies import check_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import Variant
@@ -33,7 +35,8 @@ class EvalOptions:
     """What `vla eval` can be asked for.
 
     task, split: restrict what is asked. perturb: some of `vla.evaluation.perturbations`.
-    variant: how the policy is run (`vla.runtime.variants`). report: folder for report.html. compare: an earlier
+    variant: how the policy is run (`vla.runtime.variants`). real_time: on a robot that does not wait; of the timing
+    only S2's period is then charged. report: folder for report.html. compare: an earlier
     result over the same episodes, to pair this one with.
     """
 
@@ -42,6 +45,7 @@ class EvalOptions:
     perturb: tuple[str, ...] = ()
     variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
+    real_time: bool = False
     report: Path | None = None
     compare: Path | None = None
 
@@ -53,7 +57,7 @@ class EvalOptions:
         return "swap" in self.perturb
 
     def to_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant")}
+        own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant", "real_time")}
         own["perturb"] = [name for name in PERTURBATIONS if name in self.perturb]
         return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
@@ -74,6 +78,7 @@ def evaluate(
     """
     options = options or EvalOptions()
     check_counts(episodes, seed, workers)
+    _check_real_time(options)
     entry = find_environment(env, options.task, options.split)
     other = None
     if options.compare:
@@ -86,7 +91,7 @@ def evaluate(
         words_every=WORDS_EVERY_S if options.report else None,
     )
     if loaded is None:
-        assets.find_driver(policy)
+        check_policy(policy)
     if options.report:
         assets.check_folder_writable(options.report, "--report")
     jobs = [Job(index, seed + index) for index in range(episodes)]
@@ -105,11 +110,14 @@ def evaluate(
         )
         results = []
         progress = stack.enter_context(progress_bar("eval", episodes))
-        for result in stack.enter_context(closing(play_all(setup, jobs, workers, loaded))):
+        played = play_in_real_time(setup, jobs) if options.real_time else play_all(setup, jobs, workers, loaded)
+        for result in stack.enter_context(closing(played)):
             results.append(result)
             progress(result)
         results.sort(key=lambda result: result.index)
         document = make_document(policy, env, seed, results, options)
+        if options.real_time:
+            document["measured"] = measured_timing(results)
         if other is not None:
             document["compared"] = compare(document, other, entry.groups)
         if options.report:
@@ -117,7 +125,18 @@ def evaluate(
     print_summary(document)
     if other is not None:
         print_comparison(document["compared"])
+    if options.real_time:
+        print_measured(document)
     return document
+
+
+def _check_real_time(options: EvalOptions) -> None:
+    """UserError for what only simulated time can do."""
+    charged = options.timing.s2_delay or options.timing.s1_delay
+    if options.real_time and (charged or options.report or options.variant != "two-speed"):
+        raise UserError("eval: --s2-delay, --s1-delay, --variant and --report are for simulated time, not --real-time")
+    if options.real_time and looks_of(options.perturb):
+        raise UserError("eval: pictures are perturbed in simulated time only, not with --real-time")
 
 
 def group_mean(per_group: Mapping[str, Mapping[str, Any]]) -> float | None:

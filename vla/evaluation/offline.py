@@ -17,16 +17,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from vla import assets
 from vla.data.cache import FrameCache, build_cache
 from vla.data.lerobot_v3 import DatasetV3
 from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.evaluation.provenance import command_line, git_hash
+from vla.policies import load_policy
+from vla.runtime.pilot import Policy
 from vla.s2.thought import Thought
 from vla.spec import dimension_names
-from vla.tandem import TandemPolicy
 
 AGES = (0.0, 0.5, 1.0, 2.0, float("nan"))
 """Seconds; NaN: no thought yet."""
@@ -54,7 +54,7 @@ def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False) -> 
 
     Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
     """
-    tandem = TandemPolicy.from_pretrained(assets.find("policy", policy))
+    tandem = load_policy(policy)
     cache = build_cache(dataset)
     tandem.spec.check_robot(cache.spec)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):
@@ -109,15 +109,16 @@ def _held(cache: FrameCache, asked: Bool[np.ndarray, " N"], horizon: int) -> Hel
     return Held(frames, starts[frames], np.asarray(cache.action)[rows], valid)
 
 
-def _chunks(policy: TandemPolicy, cache: FrameCache, held: Held, age: float) -> Iterator[np.ndarray]:
+def _chunks(policy: Policy, cache: FrameCache, held: Held, age: float) -> Iterator[np.ndarray]:
     """Of every frame, as on a robot: with a thought of the frame `age` seconds ago, or the episode's first."""
+    nothing = np.zeros((0, policy.spec.action_size), np.float32)
     sources, ages = look_back(held.frames, held.starts, np.full(len(held.frames), age), cache.fps)
     for frame, source, old in zip(held.frames, sources, ages, strict=True):
         thought: Thought | None = None
         if not np.isnan(old):
             task = next(episode.task for episode in cache.episodes if episode.start <= source < episode.stop)
             thought = policy.think(_images(cache, source), task, -float(old))
-        yield policy.act(_images(cache, frame), cache.state[frame], thought, 0.0)
+        yield policy.act(_images(cache, frame), cache.state[frame], thought, 0.0, nothing)
 
 
 def _images(cache: FrameCache, frame: int) -> dict[str, np.ndarray]:

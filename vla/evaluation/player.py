@@ -1,33 +1,11 @@
 """A policy in an environment, ready to play one episode after the other and to record those worth showing."""
 
-import importlib.util
-from pathlib import Path
-
-from vla import assets
-from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path
+from vla.policies import load_policy
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy
-
-
-def load_policy(name: str) -> Policy:
-    """A shipped name, a folder (of LeRobot's too) or a hub id; UserError if there is none or its files are damaged."""
-    folder = assets.find_driver(name)
-    if not (folder / "tandem.json").is_file():
-        return _load_peer(folder)
-    from vla.tandem import TandemPolicy
-
-    return TandemPolicy.from_pretrained(folder)
-
-
-def _load_peer(folder: Path) -> Policy:
-    if importlib.util.find_spec("lerobot") is None:
-        raise UserError(f"policy {folder} is LeRobot's, and Python package lerobot is missing: pip install 'vla[data]'")
-    from vla.peers.policy import PeerPolicy
-
-    return PeerPolicy.from_pretrained(folder)
 
 
 class Player:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,8 @@ from jaxtyping import Float
 from vla import assets
 from vla.errors import UserError
 from vla.evaluation.run_plot import plot_run
-from vla.processes import Maker
+from vla.policies import policy_maker
+from vla.processes import terminated_as_interrupted
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.sim_body import DT, read_log
 from vla.robots.sim_wires import BodySettings, World
@@ -44,17 +42,17 @@ class RealTimeRun:
 
 @dataclass(frozen=True)
 class RunResult:
-    """receipts: when the robot received each command (s). body: the last it said of itself."""
+    """receipts: when the robot received each command (s). body: the last it said of itself. asked_s: when the
+    instruction was given, in seconds of the body's time. lost: what could not be written down, and why: a full disk
+    does not end the run.
+    """
 
     telemetry: RunTelemetry
     receipts: Float[np.ndarray, " R"]
     body: Any
     instruction: str
-
-
-def loader(policy: str) -> Maker:
-    """How the processes of S1 and S2 load a shipped policy, a folder or a hub id. UserError if there is none."""
-    return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": str(assets.find("policy", policy))})
+    asked_s: float
+    lost: tuple[str, ...] = ()
 
 
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
@@ -62,13 +60,14 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
 
     Ctrl-C and SIGTERM bring the robot to rest and end every process. Raises UserError as the parts do.
     """
-    policy = loader(run.policy)
+    policy = policy_maker(run.policy)
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
-    with _terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
+    with terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:
+            asked_s = robot.state().ticks * DT
             instruction = run.world.instruction or robot.state().instruction
             supervisor.instruct(instruction)
             while time.monotonic() < telemetry.began + run.seconds:
@@ -87,24 +86,17 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
         finally:
             telemetry.close()
     receipts = read_log(log, robot.spec)[0][:, 0]
-    plot_run(run.out / "run.png", telemetry, receipts, DT)
-    return RunResult(telemetry, receipts, robot.state(), instruction)
+    body = robot.state()
+    lost = [telemetry.lost] if telemetry.lost else []
+    if body.log_lost:
+        lost.append(f"the robot's log ends early: {body.log_lost}")
+    try:
+        plot_run(run.out / "run.png", telemetry, receipts, DT)
+    except OSError as error:
+        lost.append(f"run.png is not whole: {error.strerror or error}")
+    return RunResult(telemetry, receipts, body, instruction, asked_s, tuple(lost))
 
 
 def receipt_periods(receipts: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R-1"]:
     """Milliseconds between commands, as the robot received them."""
     return 1e3 * np.diff(receipts)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

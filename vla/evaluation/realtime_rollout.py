@@ -38,12 +38,19 @@ def realtime_rollout(run: RealTimeRun) -> RunResult:
         "git": git_hash(),
         "command": command_line(),
     }
-    (run.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _print_summary(console, summary)
-    if result.telemetry.lost:
-        console.print(result.telemetry.lost)
+    for lost in (*result.lost, *_leave(run, summary)):
+        console.print(lost, highlight=False)
     console.print(f"telemetry.jsonl, summary.json and run.png are in {run.out}", highlight=False)
     return result
+
+
+def _leave(run: RealTimeRun, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Write the summary; why not, if the disk is full."""
+    try:
+        (run.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        yield f"summary.json is not whole: {error.strerror or error}"
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def _shown(console: Console) -> Iterator[Callable[[RunTelemetry, Any], None]]:
 
 def _line(live: Mapping[str, Any], body: Any) -> str:
     age = "-" if live["S2 age s"] is None else f"{live['S2 age s']:.2f} s"
-    doing = f"holds: {live['waits']}" if live["waits"] else "acts"
+    doing = f"holds: {live['waits']}" if live["waits"] else "no answer from the server" if live["away"] else "acts"
     if live["stopped"]:
         doing = f"stopped: {live['stopped']}"
     return (

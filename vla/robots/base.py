@@ -1,12 +1,13 @@
 """The protocol between the runtime and a body, real or simulated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.errors import UserError
 from vla.spec import RobotSpec
 
 
@@ -16,12 +17,17 @@ class Observation:
 
     images: camera name -> (H, W, 3) uint8 RGB, named and ordered as in `RobotSpec.cameras`.
     state: (S,) float32 in the spec's units (radians, metres, 1).
-    stamp: capture time in seconds on the robot's clock.
+    stamp: capture time in seconds on the robot's clock. ages: how much older single cameras, and "state", are.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
     state: NDArray[np.float32]
     stamp: float
+    ages: Mapping[str, float] = field(default_factory=dict)
+
+
+class SensesLost(UserError):
+    """The robot no longer says what it sees, or where it is. It may again."""
 
 
 class Body(Protocol):
@@ -30,7 +36,9 @@ class Body(Protocol):
     @property
     def spec(self) -> RobotSpec: ...
 
-    def observe(self) -> Observation: ...
+    def observe(self) -> Observation:
+        """Raises SensesLost while a camera or the joints are gone."""
+        ...
 
     def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take one action (A,) in robot units for one control period; returns what was really sent (after clipping)."""
@@ -50,6 +58,26 @@ class Robot(Body, Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class DistantRobot(Robot, Protocol):
+    """A body somewhere else, which may be a simulated one: then its world knows the task."""
+
+    @property
+    def has_scenes(self) -> bool:
+        """`reset` with a seed sets up a scene, with an instruction and a judge."""
+        ...
+
+    @property
+    def instruction(self) -> str: ...
+
+    @property
+    def success(self) -> bool: ...
+
+    def set_instruction(self, text: str) -> None:
+        """UserError if the scene cannot judge it."""
+        ...
 
 
 @runtime_checkable

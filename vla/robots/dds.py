@@ -3,6 +3,8 @@ commanded."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.messages import SECOND, write_message
-from vla.robots.base import Observation
-from vla.robots.dds_bus import Bus, Publisher
+from vla.robots.base import Observation, SensesLost
+from vla.robots.dds_bus import Bus
+from vla.robots.message_bus import MessageBus, Publisher
 from vla.robots.outcome import Outcome
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
@@ -21,41 +24,57 @@ from vla.streams import Snapshot, Source, Streams, by_topic, extra, sources
 
 ASK_AGAIN = 2.0
 """Seconds after which a reset is asked for again."""
+REPEATS = 3
+"""So often a robot in lockstep says that it waits for a command that was sent before it is sent again."""
+
+
+class Interrupted(Exception):
+    """Somebody called `DdsRobot.interrupt`."""
 
 
 class DdsRobot:
     """The `Robot` protocol over DDS. Its time is the /clock of the spec, or the wall's.
 
     `command` returns when the next control period begins, so whoever calls it in a loop keeps the robot's rate.
-    patience: seconds to wait for what does not come; meanwhile the robot is told to hold. `events` says what went
-    wrong on the way and was overcome. domain: None takes ROS_DOMAIN_ID.
+    patience: seconds to wait for what does not come; meanwhile the robot is told to hold. blind: the same for streams
+    that stop under way (None: patience). `events` says what went wrong on the way and was overcome. domain: None takes
+    ROS_DOMAIN_ID. bus: makes another transport than DDS.
     """
 
-    def __init__(self, spec: RobotSpec, domain: int | None = None, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        domain: int | None = None,
+        patience: float = 5.0,
+        blind: float | None = None,
+        bus: Callable[[MessageTypes], MessageBus] | None = None,
+    ) -> None:
         self.spec = spec
         self.patience = patience
+        self._blind = blind
         self.events: list[str] = []
         self.late = 0
         self.outcome = Outcome()
-        self._domain = domain
+        self._make_bus = bus or (lambda types: Bus(types, domain))
         self._parts = {kind: sources(spec, kind) for kind in ("camera", "state", "action")}
         self._clock = extra(spec, "clock")
         self._period = round(SECOND / spec.rate_hz)
         self._types = MessageTypes()
-        self._bus: Bus | None = None
+        self._bus: MessageBus | None = None
+        self._interrupted = threading.Event()
         self._streams = Streams(())
         self._commands: list[tuple[Publisher, list[Source]]] = []
         self._requests: dict[str, Publisher] = {}
         self._last: NDArray[np.float32] | None = None
         self._began = self._tick = 0
-        self._jumps = 0
+        self._jumps = self._episode = self._heard = self._first = 0
 
     def connect(self) -> None:
         """Join the domain and wait for every stream. UserError naming those that do not come, and why if DDS knows."""
         if self._bus is not None:
             return
         self._streams = Streams((*self._parts["camera"], *self._parts["state"]), self._clock)
-        self._bus = bus = Bus(self._types, self._domain)
+        self._bus = bus = self._make_bus(self._types)
         for topic, stream in self._streams.topics.items():
             bus.subscribe(topic, stream.type, stream.qos, self._receive(topic))
         if outcome := extra(self.spec, "outcome"):
@@ -73,19 +92,27 @@ class DdsRobot:
             if outcome:
                 self._await(lambda: self.outcome.episode >= 0, lambda: [f"nothing has come on {outcome.topic}"])
             self._await(lambda: not self._deaf(), lambda: [f"nobody listens on {topic}" for topic in self._deaf()])
-        except UserError:
+        except (UserError, Interrupted):
             self.close()
             raise
         self._anchor(self._now())
 
+    def interrupt(self) -> None:
+        """Have whatever waits for the robot, now or later, raise `Interrupted`, until `resume`. From any thread."""
+        self._interrupted.set()
+        if (bus := self._bus) is not None:
+            bus.wake()
+
+    def resume(self) -> None:
+        self._interrupted.clear()
+
     def reset(self, seed: int | None = None) -> Observation:
         """Begin an episode: a simulated robot is given the seed, a real one stays as it is."""
-        if seed is not None and "reset" in self._requests and extra(self.spec, "outcome"):
+        if seed is not None and self.has_scenes:
             self._ask_to_reset(seed)
             self._jumps = self._streams.jumps
-            began = self.outcome.began
-            self._await(lambda: self._reached(began), self._what_is_missing)
-            self._anchor(began)
+            self._await(lambda: self._reached(self.outcome.began), self._what_is_missing)
+            self._anchor(self.outcome.began)
         else:
             self._anchor(self._now())
         return self.observe()
@@ -95,27 +122,32 @@ class DdsRobot:
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             publisher.publish(self._types.new(publisher.type, data=seed))
-            if self._connected().wait(
+            if self._wait(
                 lambda: self.outcome.seed == seed and self.outcome.episode != before, min(ASK_AGAIN, self.patience)
             ):
                 return
         raise UserError(f"DDS robot: {publisher.topic} is not answered")
 
     def observe(self) -> Observation:
-        """The newest of every stream as of now. A stale one is waited for, holding; UserError if it does not come."""
+        """The newest of every stream as of now. A stale one is waited for, holding; SensesLost if it does not come."""
         while (snapshot := self._snapshot()).problems:
             self.hold()
             begin = time.monotonic()
             named = _named(snapshot.problems)
-            self._await(self._fresh, self._what_is_missing)
+            self._keep_up(self._fresh, self._what_is_missing)
             self.events.append(f"waited {time.monotonic() - begin:.1f} s: {named}")
             self._anchor(self._now(), self._began)
         cameras = {part.name: snapshot.samples[part.name].value for part in self._parts["camera"]}
         state = snapshot.vector(self._parts["state"])
-        return Observation(cameras, state, (snapshot.tick - self._began) / SECOND)  # type: ignore[arg-type]
+        ages = {name: snapshot.age(name) for name in cameras}
+        ages["state"] = max(snapshot.age(part.name) for part in self._parts["state"])
+        return Observation(cameras, state, (snapshot.tick - self._began) / SECOND, ages)  # type: ignore[arg-type]
 
     def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Publish one action (A,) and wait for the next control period. ValueError if it is not finite."""
+        """Publish one action (A,) and wait for the next control period.
+
+        ValueError if it is not finite, SensesLost if the robot's clock stands still.
+        """
         sent = np.asarray(action, np.float32)
         if sent.shape != (self.spec.action_size,) or not np.isfinite(sent).all():
             raise ValueError(f"an action has {self.spec.action_size} finite entries, got {sent}")
@@ -147,6 +179,11 @@ class DdsRobot:
         self.close()
 
     @property
+    def has_scenes(self) -> bool:
+        """It is a simulated robot: it takes seeds, and says what has become of the episode."""
+        return bool(extra(self.spec, "reset") and extra(self.spec, "outcome"))
+
+    @property
     def instruction(self) -> str:
         return self.outcome.instruction
 
@@ -171,14 +208,32 @@ class DdsRobot:
             if self.outcome.instruction != text and self.outcome.refused:
                 raise UserError(self.outcome.refused[1])
 
+    def take_events(self) -> list[str]:
+        """What `events` says since this was last called."""
+        events, self.events = self.events, []
+        return events
+
+    def stream_ages(self) -> dict[str, float]:
+        """Stream -> seconds since its newest usable sample was captured; infinite where there is none."""
+        with self._connected().changed:
+            now = self._now()
+            seen = self._streams.at(now)
+        names = [part.name for part in (*self._parts["camera"], *self._parts["state"])]
+        return {name: seen.age(name) if name in seen.samples else math.inf for name in names}
+
+    def complaints(self) -> list[str]:
+        """What keeps messages from coming and commands from arriving: QoS, types, messages that are none."""
+        return self._connected().complaints()
+
     # Time and waiting.
 
     def _now(self) -> int:
-        return (self._streams.now or 0) if self._clock else time.time_ns()
+        return (self._streams.now or 0) if self._clock else self._connected().now()
 
     def _anchor(self, tick: int, began: int | None = None) -> None:
         self._tick, self._began = tick, tick if began is None else began
-        self._jumps = self._streams.jumps
+        self._jumps, self._episode = self._streams.jumps, self.outcome.began
+        self._first = self.outcome.steps - round((tick - self._began) * self.spec.rate_hz / SECOND)
 
     def _snapshot(self) -> Snapshot:
         with self._connected().changed:
@@ -197,16 +252,18 @@ class DdsRobot:
             # The simulator counts steps from the beginning, without the rounding of a period.
             step = round((wanted - self._began) * self.spec.rate_hz / SECOND)
             wanted = self._began + round(step * SECOND / self.spec.rate_hz)
-            self._await(
-                lambda: (self._reached(wanted) and self.outcome.steps >= step) or self._jumped(),
+            self._heard = 0
+            self._keep_up(
+                lambda: self._stepped(wanted, self._first + step) or self._jumped(),
                 self._what_is_missing,
             )
         elif self._clock:
-            self._await(lambda: self._now() >= wanted or self._jumped(), lambda: [f"{self._clock_topic} stands still"])
+            still = f"{self._clock_topic} stands still"
+            self._keep_up(lambda: self._now() >= wanted or self._jumped(), lambda: [still])
         else:
-            time.sleep(max(0.0, (wanted - self._now()) / SECOND))
+            self._wait(lambda: False, max(0.0, (wanted - self._now()) / SECOND))
         if self._jumped():
-            self.events.append("the robot's clock went back: its node has begun anew")
+            self.events.append("the robot's clock went back, or its episode ended: its node has begun anew")
             self._anchor(self._now())
         elif self._now() - wanted > self._period and not self.outcome.lockstep:
             self.late += 1
@@ -218,15 +275,40 @@ class DdsRobot:
     def _clock_topic(self) -> str:
         return self._clock.topic if self._clock else "the clock"
 
+    def _stepped(self, wanted: int, step: int) -> bool:
+        """Whether a robot in lockstep has done control step `step`; if it did not get the command, it gets it again."""
+        if self._reached(wanted) and self.outcome.steps >= step:
+            return True
+        if self._heard >= REPEATS and self.outcome.steps < step and self._last is not None:
+            self.events.append(f"control step {step} was asked for again")
+            self._publish(self._last)
+            self._heard = 0
+        return False
+
     def _jumped(self) -> bool:
-        return self._streams.jumps != self._jumps
+        """Whether the robot has begun anew without having been asked."""
+        return self._streams.jumps != self._jumps or self.outcome.began != self._episode
+
+    def _wait(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """As the bus waits. Raises `Interrupted`."""
+        done = self._connected().wait(lambda: self._interrupted.is_set() or ready(), seconds)
+        if self._interrupted.is_set():
+            raise Interrupted
+        return done
 
     def _await(self, ready: Callable[[], bool], missing: Callable[[], list[str]]) -> None:
+        if not self._wait(ready, self.patience):
+            raise UserError(self._told(missing))
+
+    def _keep_up(self, ready: Callable[[], bool], missing: Callable[[], list[str]]) -> None:
+        if not self._wait(ready, self.patience if self._blind is None else self._blind):
+            raise SensesLost(self._told(missing))
+
+    def _told(self, missing: Callable[[], list[str]]) -> str:
         bus = self._connected()
-        if not bus.wait(ready, self.patience):
-            with bus.changed:
-                lines = [*missing(), *bus.complaints()]
-            raise UserError(f"DDS robot {self.spec.name}, domain {bus.domain}: {'; '.join(dict.fromkeys(lines))}")
+        with bus.changed:
+            lines = [*missing(), *bus.complaints()]
+        return f"DDS robot {self.spec.name}, domain {bus.domain}: {'; '.join(dict.fromkeys(lines))}"
 
     def _what_is_missing(self) -> list[str]:
         if self._clock and self._streams.now is None:
@@ -245,6 +327,7 @@ class DdsRobot:
     def _hear(self, message: Any, _: int) -> None:
         try:
             self.outcome = Outcome.from_json(message.data)
+            self._heard += 1
         except ValueError as error:
             self._connected().faults["outcome"] = str(error)
 
@@ -258,7 +341,7 @@ class DdsRobot:
         values = [(part.stream, part.fields, action[part.place].astype(np.float64)) for part in parts]
         return write_message(self._types, values, self._now(), 1 / self.spec.rate_hz)
 
-    def _connected(self) -> Bus:
+    def _connected(self) -> MessageBus:
         if self._bus is None:
             raise RuntimeError("connect the robot first")
         return self._bus

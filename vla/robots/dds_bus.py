@@ -6,15 +6,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from vla.errors import UserError
+from vla.robots.message_bus import DEPTH, Handler, MessageBus, Qos
 from vla.ros_types import MessageTypes
-
-Qos = Literal["sensor", "reliable", "transient_local"]
-Handler = Callable[[Any, int], None]
 
 LOOPBACK = """<CycloneDDS><Domain>
 <General><Interfaces><NetworkInterface name="lo"/></Interfaces><AllowMulticast>false</AllowMulticast>
@@ -30,7 +27,6 @@ POLICIES = {
 }  # fmt: skip
 """Policy ids of the DDS specification (2.2.1.1) that make endpoints incompatible."""
 
-DEPTH = {"sensor": 10, "reliable": 10, "transient_local": 1}
 POLL_NS = 50_000_000
 BATCH = 100
 
@@ -48,8 +44,8 @@ def default_domain() -> int:
     return int(text)
 
 
-class Publisher:
-    """Writes messages of one type on one topic. `depth`: of what is kept for readers that are slow or late."""
+class DdsPublisher:
+    """A `Publisher` over DDS. `depth`: of what is kept for readers that are slow or late."""
 
     def __init__(self, bus: Bus, topic: str, ros_type: str, qos: Qos, depth: int) -> None:
         from cyclonedds.pub import DataWriter
@@ -72,39 +68,31 @@ class Publisher:
         return int(self.writer.get_publication_matched_status().current_count)
 
 
-class Bus:
-    """One participant of a DDS domain. Messages are handed over in a thread of its own, holding `changed`.
-
-    `faults`: topic -> why the last message on it could not be read. Raises UserError if there is no DDS to be had.
-    """
+class Bus(MessageBus):
+    """One participant of a DDS domain. Raises UserError if there is no DDS to be had."""
 
     def __init__(self, types: MessageTypes, domain: int | None = None) -> None:
         _cyclonedds()
         from cyclonedds.core import DDSException, WaitSet
         from cyclonedds.domain import DomainParticipant
 
-        self.types = types
-        self.domain = default_domain() if domain is None else domain
+        super().__init__(types, default_domain() if domain is None else domain)
         try:
             self.participant: Any = DomainParticipant(self.domain)
         except DDSException as error:
             raise UserError(
                 f"DDS: cannot join domain {self.domain}: {error.msg or error}; look at CYCLONEDDS_URI"
             ) from None
-        self.changed = threading.Condition()
-        self.faults: dict[str, str] = {}
         self._readers: list[tuple[str, str, Any, Handler]] = []
-        self._writers: list[Publisher] = []
+        self._writers: list[DdsPublisher] = []
         self._waitset = WaitSet(self.participant)
         self._topics: dict[str, tuple[Any, Any]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._broken: Exception | None = None
         self._published: Any = None
         self._subscribed: Any = None
 
     def subscribe(self, topic: str, ros_type: str, qos: Qos, handler: Handler, depth: int | None = None) -> None:
-        """Have `handler(message, received)` called for every message; received: ns since 1970. Before `start`."""
         from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
         from cyclonedds.sub import DataReader
 
@@ -114,8 +102,8 @@ class Bus:
         self._waitset.attach(ReadCondition(reader, ViewState.Any | SampleState.NotRead | InstanceState.Any))
         self._readers.append((topic, ros_type, reader, handler))
 
-    def advertise(self, topic: str, ros_type: str, qos: Qos, depth: int | None = None) -> Publisher:
-        publisher = Publisher(self, topic, ros_type, qos, depth or DEPTH[qos])
+    def advertise(self, topic: str, ros_type: str, qos: Qos, depth: int | None = None) -> DdsPublisher:
+        publisher = DdsPublisher(self, topic, ros_type, qos, depth or DEPTH[qos])
         self._writers.append(publisher)
         return publisher
 
@@ -135,22 +123,7 @@ class Bus:
         self._published = self._subscribed = None
         self.participant = None
 
-    def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
-        """Until `ready()` says so, which is asked after every message; False after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        with self.changed:
-            while True:
-                if self._broken is not None:
-                    raise RuntimeError("the thread that reads DDS has died") from self._broken
-                if ready():
-                    return True
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self.changed.wait(min(left, 0.2))
-
     def complaints(self) -> list[str]:
-        """What keeps our endpoints from those of others on the same topics: QoS, types, and messages that are none."""
         found = []
         for topic, _, reader, _ in self._readers:
             found += self._incompatible(
@@ -204,18 +177,9 @@ class Bus:
             received = time.time_ns()
             with self.changed:
                 for sample in taken:
-                    self._hand_over(topic, ros_type, sample, handler, received)
+                    if sample.sample_info.valid_data:  # else it only says that its writer is gone
+                        self.hand_over(topic, ros_type, sample.cdr, handler, received)
                 self.changed.notify_all()
-
-    def _hand_over(self, topic: str, ros_type: str, sample: Any, handler: Handler, received: int) -> None:
-        if not sample.sample_info.valid_data:  # only says that its writer is gone
-            return
-        try:
-            message = self.types.from_cdr(sample.cdr, ros_type)
-        except ValueError as error:
-            self.faults[topic] = str(error)
-            return
-        handler(message, received)
 
     def _incompatible(self, topic: str, status: Any, who: str) -> list[str]:
         if not status.total_count:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.messages import SECOND, BadMessage, read_values, write_message, write_picture
-from vla.robots.base import SimulatedRobot
-from vla.robots.dds_bus import Bus, Publisher
+from vla.robots.base import Observation, SimulatedRobot
+from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
+from vla.robots.message_bus import MessageBus, Publisher
 from vla.robots.outcome import Outcome
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
@@ -33,9 +34,19 @@ REPEAT = 0.25
 
 
 class SimNode:
-    """`robot` is connected; `spec`: its spec, which says the topics. Messages of `bus` are not yet running."""
+    """`robot` is connected; `spec`: its spec, which says the topics. Messages of `bus` are not yet running.
 
-    def __init__(self, bus: Bus, robot: SimulatedRobot, spec: RobotSpec, lockstep: bool = False) -> None:
+    beside: called with every observation that is published, and its time (ns).
+    """
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        robot: SimulatedRobot,
+        spec: RobotSpec,
+        lockstep: bool = False,
+        beside: Callable[[Observation, int], None] = lambda observation, now: None,
+    ) -> None:
         self._bus, self._robot, self._spec, self._lockstep = bus, robot, spec, lockstep
         self._parts = {kind: sources(spec, kind) for kind in ("camera", "state", "action")}
         self._senses: list[tuple[Publisher, list[Source]]] = [
@@ -55,6 +66,7 @@ class SimNode:
         for name in ("reset", "instruction"):
             if stream := extra(spec, name):
                 bus.subscribe(stream.topic, stream.type, stream.qos, self._note(name))
+        self._beside = beside
         self._outcome = Outcome(lockstep=lockstep)
         self._action: NDArray[np.float32] = np.zeros(spec.action_size, np.float32)
         self._complained: set[str] = set()
@@ -76,6 +88,16 @@ class SimNode:
                 self._step(self._fresh_commands())
                 due = max(due + 1 / self._spec.rate_hz, time.monotonic() - 1 / self._spec.rate_hz)
                 time.sleep(max(0.0, due - time.monotonic()))
+
+    def begin_again(self) -> None:
+        """Begin the same scene again, as soon as it can be. From any thread."""
+        seed = self._outcome.seed
+        self._requests.append(("again", 0 if seed is None else seed))
+        self._bus.wake()
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
 
     @property
     def _now(self) -> int:
@@ -119,7 +141,9 @@ class SimNode:
     def _answer(self) -> None:
         while self._requests:
             name, value = self._requests.popleft()
-            if name == "reset" and value < 0:
+            if name == "again":
+                self._begin(int(value))
+            elif name == "reset" and value < 0:
                 self._complain(f"a seed is not negative, got {value}: no reset")
             elif name == "reset":
                 # Asked twice for the same, because the answer was slow: the first is enough.
@@ -180,6 +204,7 @@ class SimNode:
                 values = [(part.stream, part.fields, state[part.place]) for part in parts]
                 message = write_message(types, values, now, 1 / self._spec.rate_hz)
             publisher.publish(message)
+        self._beside(observation, now)
         if "clock" in self._said:
             message = types.new(self._said["clock"].type)
             message.clock.sec, message.clock.nanosec = divmod(now, SECOND)

@@ -162,23 +162,38 @@ class Body:
             solved_s=self._solved,
             instruction=self._robot.instruction,
             scheduling=self._scheduling,
+            log_lost=self._log.lost if self._log else "",
         )
         self._states.put(told.pack())
 
 
 class BodyLog:
-    """Two files of float64 rows in `folder`, which is made: see `read_log`."""
+    """Two files of float64 rows in `folder`, which is made: see `read_log`.
+
+    lost: why it ends here, as when the disk is full; that never ends the run.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.lost = ""
         folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         self._receipts, self._motions = (os.open(folder / name, flags) for name in ("receipts.f64", "motion.f64"))
 
     def receipt(self, now: float, command: JointCommand) -> None:
-        os.write(self._receipts, np.array([now, command.sent, *command.joints, command.gripper]).tobytes())
+        self._write(self._receipts, [now, command.sent, *command.joints, command.gripper])
 
     def motion(self, now: float, target: Any, measured: Any, commanded: bool) -> None:
-        os.write(self._motions, np.array([now, commanded, *target, *measured]).tobytes())
+        self._write(self._motions, [now, commanded, *target, *measured])
+
+    def _write(self, file: int, row: list[float]) -> None:
+        if self.lost:
+            return
+        try:
+            data = np.array(row).tobytes()
+            if os.write(file, data) < len(data):
+                self.lost = "only part of a row could be written"
+        except OSError as error:
+            self.lost = error.strerror or str(error)
 
 
 def read_log(folder: str | Path, spec: RobotSpec) -> tuple[Float[np.ndarray, "R C"], Float[np.ndarray, "T M"]]:

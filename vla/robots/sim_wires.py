@@ -56,6 +56,7 @@ class BodyState(JsonMessage):
     received: commands so far; lost: commands that were overwritten before it looked; silent: ticks without a command,
     in which it braked by itself; slipped: seconds that the computer was late for and that its time stood still.
     gap: the longest time (s) between two receipts. solved_s: when the task was first done, in seconds of its own time.
+    log_lost: why its log ends.
     """
 
     phase: str = "starting"
@@ -68,6 +69,7 @@ class BodyState(JsonMessage):
     solved_s: float | None = None
     instruction: str = ""
     scheduling: str = ""
+    log_lost: str = ""
     error: str = ""
 
 

@@ -1,4 +1,6 @@
-"""Simulated time: it moves only when the simulator does."""
+"""Simulated time, which moves only when the simulator does, and the beat of a loop on the wall clock."""
+
+import time
 
 # Two times closer than this are the same moment: sums of 0.05 s periods are not exact in binary.
 EPSILON = 1e-9
@@ -21,6 +23,28 @@ class SimClock:
 
     def tick(self) -> None:
         self.step += 1
+
+
+class Beat:
+    """The periods of a control loop in wall-clock time: absolute deadlines, but never a burst to catch up.
+
+    late: periods that began more than half a period after they were due.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period = 1 / rate_hz
+        self._due = time.monotonic()
+        self.late = 0
+
+    def wait(self) -> None:
+        """Until the next period begins."""
+        self._due += self._period
+        left = self._due - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        elif -left > self._period / 2:
+            self.late += 1
+            self._due = time.monotonic()
 
 
 def reached(now: float, moment: float) -> bool:

@@ -1,4 +1,7 @@
-"""What an action vector says, in every action mode: a vector, a turn and a gripper."""
+"""What an action vector says, in every action mode: a vector, a turn and a gripper.
+
+Vectors are in the spec's units, which may be degrees and percent; what they say is in rad, metres and shares of 1.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jaxtyping import Float
 from vla.actions.poses import Matrix
 from vla.actions.rotations import FROM_MATRIX, TO_MATRIX, matrix_to_rot6d, rot6d_to_matrix
 from vla.errors import UserError
-from vla.spec import Field, RobotSpec
+from vla.spec import Field, RobotSpec, si_scale
 
 Action = Float[np.ndarray, " A"]
 
@@ -43,6 +46,7 @@ class ActionLayout:
         self.is_cartesian = self.mode in ("ee_delta", "ee_pose")
         self.names = [field.name for field in spec.action.fields for _ in range(field.size)]
         self._slices = spec.action_slices
+        self._scale = si_scale(spec.action.fields)
         self._gripper = self._slices.get("gripper", slice(0, 0))
         moving = [field for field in spec.action.fields if field.name != "gripper"]
         self._turn = next((field for field in moving if field.rotation), None) if self.is_cartesian else None
@@ -52,19 +56,25 @@ class ActionLayout:
 
     @property
     def gripper_range(self) -> tuple[float, float]:
-        """In the action's own unit: 0 to 1 for a share of the opening, `limits.gripper` for metres."""
+        """0 to 1 for a share of the opening, `limits.gripper` for metres and angles."""
         field = next((field for field in self.spec.action.fields if field.name == "gripper"), None)
         limits = self.spec.limits
-        if field is not None and field.unit == "m" and limits is not None and limits.gripper:
+        if field is not None and field.unit in ("m", "rad", "deg") and limits is not None and limits.gripper:
             return limits.gripper
         return (0.0, 1.0)
+
+    def opening(self, gripper: float) -> float:
+        """How far open that is, from 0 to 1."""
+        low, high = self.gripper_range
+        share = float(np.clip((gripper - low) / (high - low), 0, 1))
+        return 1 - share if self.spec.action.gripper == "0 = open, 1 = closed" else share
 
     @property
     def gripper_size(self) -> int:
         return len(range(*self._gripper.indices(self.size)))
 
     def decode(self, action: Action) -> Command:
-        action = np.asarray(action, np.float64)
+        action = np.asarray(action, np.float64) * self._scale
         turn: Any = None
         if self._turn is not None:
             # Written as a matrix it is only nearly a rotation; its first two columns make it one.
@@ -77,7 +87,7 @@ class ActionLayout:
         if self._turn is not None and command.turn is not None:
             action[self._slices[self._turn.name]] = FROM_MATRIX[str(self._turn.rotation)](command.turn)
         action[self._gripper] = command.gripper
-        return action
+        return action / self._scale
 
     def fault(self, action: object) -> str | None:
         """Why this cannot be a command at all: "wrong_size", "non_finite.<field>", "no_rotation.<field>", or None.
@@ -93,7 +103,7 @@ class ActionLayout:
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             return f"non_finite.{self.names[bad[0]]}"
-        if self._turn is not None and not self._is_rotation(values):
+        if self._turn is not None and not self._is_rotation(values * self._scale):
             return f"no_rotation.{self._turn.name}"
         return None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vla.errors import UserError
+from vla.errors import Unreachable, UserError
 from vla.processes import Ending, Maker
 from vla.robots.base import Observation
 from vla.robots.senses import SenseMemory, Senses
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _NAP, _SIGN_OF_LIFE = 0.002, 0.2
 _REMEMBERED = 16
 """How many of its last chunks S1 looks back at to foresee how long the next one takes."""
+_ASK_AGAIN = 0.1
+"""So long (s) after a policy's server was found to be away it is asked again."""
 _ON_THE_WAY = 0.005
 """From a chunk that is sent to the sample that follows it: one period of the command process (s)."""
 
@@ -83,9 +85,20 @@ class FastLoop:
         self._instruction_id: int | None = None
         self._due = self._seen = -math.inf
         self._holds = True
+        self._sent_until = -math.inf
+        self._away, self._ask_again = "", -math.inf
 
     def turn(self) -> FastReport:
-        """Plan, if it is time and nothing forbids it."""
+        """Plan, if it is time and nothing forbids it. While a server is away the robot follows what was sent."""
+        if self._clock() >= self._ask_again:
+            try:
+                return self._turn()
+            except Unreachable as error:
+                self._away, self._ask_again = str(error), self._clock() + _ASK_AGAIN
+        now = self._clock()
+        return FastReport(now, waits="no server" if now > self._sent_until else None, away=self._away)
+
+    def _turn(self) -> FastReport:
         observation = self._senses.observe()
         if observation is None:
             return FastReport(self._clock(), waits="no images")
@@ -104,11 +117,12 @@ class FastLoop:
 
     def _begin(self, observation: Observation) -> Pilot:
         rest, how = rest_action(self._spec, observation.state), self._how
-        self._pilot = Pilot(self._policy, self._spec, rest, Trace(), how.s2_warn, how.s2_stop)
+        pilot = Pilot(self._policy, self._spec, rest, Trace(), how.s2_warn, how.s2_stop)
         # The first call of a model pays for what the others do not.
         nothing = np.zeros((0, self._spec.action_size), np.float32)
-        self._longest_delay = len(self._pilot.act(observation, None, observation.stamp, nothing)) // 2
-        return self._pilot
+        self._longest_delay = len(pilot.act(observation, None, observation.stamp, nothing)) // 2
+        self._pilot = pilot
+        return pilot
 
     def _thought(self, pilot: Pilot) -> Thought | None:
         held = self._instructions.held()
@@ -123,7 +137,7 @@ class FastLoop:
     def _drop(self, pilot: Pilot) -> None:
         pilot.stitcher.drop()
         self._port.hold()
-        self._holds, self._due = True, -math.inf
+        self._holds, self._due, self._sent_until = True, -math.inf, -math.inf
 
     def _plan(
         self, pilot: Pilot, observation: Observation, thought: Thought | None, now: float, age: float | None
@@ -141,7 +155,7 @@ class FastLoop:
         try:
             self._port.send(chunk.actions, stamp)
             pilot.stitcher.commit(Chunk(chunk.capture, effective, chunk.actions))
-            self._holds = False
+            self._holds, self._sent_until = False, stamp + len(chunk.actions) * period
         except ValueError as error:
             refused = str(error)
         late, ms = effective > chunk.effective, 1e3 * (done - now)

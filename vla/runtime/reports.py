@@ -24,13 +24,15 @@ class Instruction(JsonMessage):
 @dataclass(frozen=True)
 class SlowReport(JsonMessage):
     """One turn of S2. time: when it ended (`time.monotonic`). ms: what the look took, None if there was none, as when
-    there is nothing to look at. stamp: capture time of the image. error: why the process failed.
+    there is nothing to look at. stamp: capture time of the image. away: why the policy's server could not be asked; it
+    will be asked again. error: why the process failed.
     """
 
     time: float
     ms: float | None = None
     stamp: float | None = None
     instruction_id: int | None = None
+    away: str = ""
     error: str = ""
 
 
@@ -39,7 +41,8 @@ class FastReport(JsonMessage):
     """One turn of S1. time: when it ended. ms: what the chunk took, None if there was none. waits: why it holds, if so.
 
     age_s: of the thought; image_age_s: of the oldest image (s). delay: actions that were committed to while it
-    computed. late: whether it took longer than that. refused: why its chunk was not sent. error: why it failed.
+    computed. late: whether it took longer than that. refused: why its chunk was not sent. away: why the policy's server
+    could not be asked; it will be asked again. error: why it failed.
     """
 
     time: float
@@ -50,6 +53,7 @@ class FastReport(JsonMessage):
     delay: int = 0
     late: bool = False
     refused: str = ""
+    away: str = ""
     error: str = ""
 
 

@@ -21,6 +21,7 @@ _RECENT = 2.0
 class RunTelemetry:
     """Collects `Watch`es. file: JSON lines, one per watch; `time` is in seconds on `time.monotonic`, as all stamps are.
 
+    s1_delays, s2_delays: from the capture of the images to a chunk and to a thought (s).
     A disk that is full ends the writing, not the run: `lost` then says why.
     """
 
@@ -31,6 +32,8 @@ class RunTelemetry:
         self.s2_ms: list[float] = []
         self.s1_times: list[float] = []
         self.s2_times: list[float] = []
+        self.s1_delays: list[float] = []
+        self.s2_delays: list[float] = []
         self.ages: list[tuple[float, float]] = []
         self.holds: list[tuple[float, str | None]] = []
         self.events: list[str] = []
@@ -50,6 +53,7 @@ class RunTelemetry:
             if slow.ms is not None:
                 self.s2_ms.append(slow.ms)
                 self.s2_times.append(slow.time)
+                self.s2_delays.append(slow.time - (slow.stamp or 0.0))
         for fast in watch.fast:
             self.holds.append((fast.time, fast.waits))
             if fast.age_s is not None:
@@ -57,6 +61,7 @@ class RunTelemetry:
             if fast.ms is not None:
                 self.s1_ms.append(fast.ms)
                 self.s1_times.append(fast.time)
+                self.s1_delays.append(1e-3 * fast.ms + (fast.image_age_s or 0.0))
                 self.late_chunks += fast.late
                 self.refused_chunks += bool(fast.refused)
         self._write(watch, more or {})
@@ -70,6 +75,7 @@ class RunTelemetry:
             "S2 Hz": _rate(self.s2_times, now),
             "S2 age s": self.ages[-1][1] if self.ages else None,
             "waits": self.holds[-1][1] if self.holds else "start",
+            "away": self._watch.fast[-1].away if self._watch and self._watch.fast else "",
             "commands": state.tick if state else 0,
             "missed": state.missed if state else 0,
             "stopped": state.stopped if state else None,

@@ -120,6 +120,10 @@ class SafetyGate:
             self.stopped = reason
             self.counts[reason] += 1
 
+    def expect_start(self) -> None:
+        """Somebody else commands from now on: the first that comes may not be a jump, as after `reset`."""
+        self._fresh = True
+
     def step(self, action: Action | None, now: float, stamp: float, measured: Joints) -> Passed:
         """One sample. action: (A,), or None to hold; stamp: when it was decided; measured: joints (N,) in rad.
 
@@ -160,6 +164,11 @@ class SafetyGate:
     def pose(self) -> tuple[Position, Matrix]:
         """The commanded pose of the tool, in the base frame."""
         return self._ready().pose
+
+    @property
+    def target(self) -> tuple[Position, Matrix]:
+        """The pose of the tool that a delta would integrate onto, in the base frame."""
+        return self._place, self._turn
 
     @property
     def twist(self) -> Float[np.ndarray, " 6"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vla.errors import UserError
+from vla.errors import Unreachable, UserError
 from vla.processes import Ending, Maker
 from vla.robots.senses import SenseMemory, Senses
 from vla.runtime.reports import Instruction, SlowReport, report_slot
@@ -47,7 +47,9 @@ class SlowLoop:
         self._seen = float("-inf")
 
     def turn(self) -> SlowReport | None:
-        """Look, if there is something new to look at and it is time; None if not."""
+        """Look, if there is something new to look at and it is time; None if not. A server that is away is asked again
+        when the next look is due.
+        """
         held = self._instructions.held()
         observation = self._senses.observe()
         if not held or observation is None:
@@ -59,7 +61,10 @@ class SlowLoop:
             return None
         self._looks.note(now, instruction.id)
         self._seen = observation.stamp
-        thought = self._thinker.think(observation.images, instruction.text, observation.stamp, instruction.id)
+        try:
+            thought = self._thinker.think(observation.images, instruction.text, observation.stamp, instruction.id)
+        except Unreachable as error:
+            return SlowReport(self._clock(), away=str(error))
         self._mailbox.put(thought)
         done = self._clock()
         return SlowReport(done, 1e3 * (done - now), observation.stamp, instruction.id)

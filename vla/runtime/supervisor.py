@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -83,6 +83,7 @@ class Supervisor(Running):
         self._slow_reports, self._fast_reports = report_slot(slow_reports), report_slot(fast_reports)
         self._asked = Instruction(-1, "")
         self._heard: dict[str, float] = {}
+        self._away: set[str] = set()
 
     def start(self) -> None:
         """Returns when every part runs. Raises UserError if one cannot."""
@@ -107,7 +108,8 @@ class Supervisor(Running):
         """
         watch = self._read()
         self._check(watch)
-        events = [told for part in (self.slow, self.fast) if (told := self._revive(part))]
+        events = [*self._servers(self.slow, watch.slow), *self._servers(self.fast, watch.fast)]
+        events += [told for part in (self.slow, self.fast) if (told := self._revive(part))]
         if not self.commands.alive:
             events.append("the command process died: started again")
             self.commands.start(self._how.ready)
@@ -141,6 +143,16 @@ class Supervisor(Running):
         part.start()
         # It loads a model before it gives a sign of life, which may take longer than it may hang later.
         self._heard[part.name] = time.monotonic() + self._how.ready
+
+    def _servers(self, part: Part, reports: Sequence[SlowReport | FastReport]) -> Iterator[str]:
+        """When a policy's server went away, and when it was back."""
+        for report in reports:
+            if report.away and part.name not in self._away:
+                self._away.add(part.name)
+                yield f"{part.name}: {report.away}: it is asked again"
+            elif report.ms is not None and part.name in self._away:
+                self._away.remove(part.name)
+                yield f"{part.name}: the policy server answers again"
 
     def _revive(self, part: Part) -> str | None:
         hung = self._how.hung is not None and time.monotonic() - self._heard[part.name] > self._how.hung

@@ -8,6 +8,7 @@ connection stays open.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import http
 import logging
@@ -16,18 +17,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from vla.errors import UserError
 from vla.s2.thought import Thought
 from vla.serve.codec import MessageError, pack, unpack
 from vla.serve.requests import Act, Expected, Observe, Think, read_request
-from vla.tandem import TandemPolicy
+
+if TYPE_CHECKING:  # loads torch, which serving as such has no use for
+    from vla.tandem import TandemPolicy
 
 MAX_BYTES = 32 * 2**20
 """Of a message: a few full-size camera images."""
@@ -64,6 +67,8 @@ class PolicyServer:
             "spec": policy.spec.to_dict(),
             "replan_steps": policy.config.replan_steps,
             "horizon": policy.config.fast.horizon,
+            "max_age": policy.config.fast.max_age,
+            "weights": _digest(policy),
             "action_size": policy.spec.action_size,
         }
 
@@ -109,7 +114,9 @@ class PolicyServer:
             await connection.send(pack(self.metadata))
             async for data in connection:
                 try:
-                    answer: bytes | str = pack(await self._answer(data))
+                    answer: bytes | str = pack(await self._answer(data, connection))
+                except _ClientGone:
+                    return
                 except (MessageError, UserError) as error:
                     answer = str(error)
                 except Exception as error:  # one request's trouble is not the server's
@@ -119,7 +126,7 @@ class PolicyServer:
         except ConnectionClosed:
             pass
 
-    async def _answer(self, data: bytes | str) -> dict[str, Any]:
+    async def _answer(self, data: bytes | str, client: ServerConnection) -> dict[str, Any]:
         begin = time.perf_counter()
         if isinstance(data, str):
             raise MessageError("this server takes binary msgpack messages, not text")
@@ -128,15 +135,15 @@ class PolicyServer:
             return {"__ack__": message["__ctrl__"] if isinstance(message["__ctrl__"], str) else "ignored"}
         request = read_request(message, self._expected)
         if isinstance(request, Think):
-            thought, slow_ms = await self._slow(_timed, self._think, request)
-            latents = thought.latents.numpy()
+            thought, slow_ms = await self._slow(_timed, client, self._think, request)
+            latents = np.asarray(thought.latents, np.float32)
             answer = {"latents": latents, "stamp": thought.stamp, "instruction_id": thought.instruction_id}
             return answer | {"text": thought.text, "timing": {"s2_ms": slow_ms}}
         if isinstance(request, Act):
-            actions, fast_ms = await self._fast(_timed, self._act, request)
+            actions, fast_ms = await self._fast(_timed, client, self._act, request)
             return {"actions": actions, "timing": {"s1_ms": fast_ms}}
-        thought, slow_ms = await self._slow(_timed, self._look, request)
-        actions, fast_ms = await self._fast(_timed, self._follow, request, thought)
+        thought, slow_ms = await self._slow(_timed, client, self._look, request)
+        actions, fast_ms = await self._fast(_timed, client, self._follow, request, thought)
         total = 1e3 * (time.perf_counter() - begin)
         timing = {"s2_ms": slow_ms, "s1_ms": fast_ms}
         return {"actions": actions, "server_timing": {"infer_ms": total}, "policy_timing": timing}
@@ -155,11 +162,26 @@ class PolicyServer:
     def _act(self, request: Act) -> np.ndarray:
         thought = None
         if request.latents is not None and request.stamp is not None:
-            thought = Thought(torch.from_numpy(request.latents), request.stamp, request.instruction_id)
+            latents: Any = request.latents
+            thought = Thought(latents, request.stamp, request.instruction_id)
         return self._policy.act(request.images, request.state, thought, request.now, request.prefix)
 
 
-def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """What it returns, and how long it took (ms)."""
+class _ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _timed(client: ServerConnection, work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What it returns, and how long it took (ms). What a client that left had still waiting is not computed."""
+    if client.state is not State.OPEN:
+        raise _ClientGone
     begin = time.perf_counter()
     return work(*args), 1e3 * (time.perf_counter() - begin)
+
+
+def _digest(policy: TandemPolicy) -> str:
+    """Which weights S1 has: a client that finds others after a break must not go on with the old thoughts."""
+    digest = hashlib.sha256()
+    for name, weight in policy.s1.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

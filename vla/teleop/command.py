@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vla import assets
 from vla.errors import UserError
+from vla.policies import REAL_TIME_PATIENCE_S, load_policy
+
+if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
+    from vla.data.live import KeptTake, LiveRecorder
+    from vla.robots.base import Robot
+    from vla.spec import RobotSpec
+    from vla.teleop.bodies import BodyChoice
+    from vla.teleop.devices import Device, LocalDevice
+    from vla.teleop.moment import Moment
+    from vla.teleop.session import Session
 
 
 @dataclass(frozen=True)
@@ -28,48 +40,59 @@ class TeleopOptions:
     heartbeat: float = 0.2
     preroll: float = 0.5
     reserve_gb: float = 1.0
+    spec: str | None = None
+    robot_config: tuple[str, ...] = ()
+    device_config: tuple[str, ...] = ()
+    device_units: Literal["deg", "rad"] = "deg"
+    speed: float = 1.0
+    episodes: int = 50
+    domain: int | None = None
+    instruction: str = ""
 
 
 def teleop(options: TeleopOptions) -> None:
     """Run a session until it is ended, then add its takes to the dataset. Raises UserError for what cannot be done."""
     out = options.out.resolve()
     assets.check_folder_writable(out.parent, "--out")
-    from vla.robots.gym_sim import check_rendering, find_environment, make_robot
+    from vla.robots.gym_sim import check_rendering
 
     check_rendering()  # before anything imports mujoco, which chooses how to render once and for all
-    try:
-        from vla.teleop.cockpit import Cockpit, WebDevice
-    except ModuleNotFoundError as error:
-        raise UserError(f"teleop: Python package {error.name} is missing: pip install 'vla[teleop]'") from None
     from vla.data.live import LiveRecorder, LiveSettings
-    from vla.data.publish import next_number, publish
-    from vla.data.workers import progress_bar
-    from vla.spec import RobotSpec
+    from vla.data.publish import next_number
+    from vla.teleop.bodies import choose_body
     from vla.teleop.control import SessionSettings
-    from vla.teleop.pictures import TwinPictures
+    from vla.teleop.mapping import Scaling
     from vla.teleop.session import Session
 
-    spec = RobotSpec.load(assets.find("robot", find_environment(options.robot).robot))
-    policy = _load_policy(options.policy) if options.policy else None
+    body = choose_body(options)
+    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S) if options.policy else None
     if policy is not None:
-        policy.spec.check_robot(spec)
+        policy.spec.check_robot(body.spec)
     reserve = int(options.reserve_gb * 1e9)
-    live = LiveSettings(options.operator or _login(), options.device, options.preroll, reserve=reserve)
-    with LiveRecorder(out, spec, live) as recorder:
-        device = WebDevice()
-        pictures = TwinPictures(options.robot)
+    with ExitStack() as stack:
+        front = stack.enter_context(_front(options, body, policy is not None))
+        live = LiveSettings(options.operator or _login(), front.device.name, options.preroll, reserve=reserve)
+        recorder = stack.enter_context(LiveRecorder(out, body.spec, live))
         first = options.seed + next_number(out)
-        settings = SessionSettings(first, options.heartbeat, policy_name=options.policy or "")
-        session = Session(lambda: make_robot(options.robot), device, recorder, policy, settings, pictures.offer)
-        try:
-            session.start()
-            about = {**about_robot(spec), "has_policy": policy is not None}
-            cockpit = Cockpit(session, recorder, device, pictures, options.host, options.port, about)
-            asyncio.run(cockpit.serve(lambda _: _welcome(cockpit, options)))
-        finally:
-            session.close()
-            pictures.close()
-    takes = recorder.status().takes
+        settings = SessionSettings(
+            first,
+            options.heartbeat,
+            Scaling().times(options.speed),
+            policy_name=options.policy or "",
+            instruction=options.instruction,
+            paced=body.paced,
+        )
+        session = Session(front.make, front.device, recorder, policy, settings, front.on_step)
+        stack.callback(session.close)
+        session.start()
+        front.run(session, recorder)
+    _publish(out, body.spec, recorder.status().takes)
+
+
+def _publish(out: Path, spec: RobotSpec, takes: Sequence[KeptTake]) -> None:
+    from vla.data.publish import publish
+    from vla.data.workers import progress_bar
+
     if takes:
         print(f"writing {len(takes)} takes; if this is interrupted, the next session does it", flush=True)
     with progress_bar("writing", sum(kept.take.frames for kept in takes)) as advance:
@@ -77,8 +100,69 @@ def teleop(options: TeleopOptions) -> None:
     print(f"{count} takes added to {out}" if count else "no takes were kept")
 
 
-def _welcome(cockpit: Any, options: TeleopOptions) -> None:
-    print(f"Open {cockpit.url}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
+@dataclass(frozen=True)
+class _Front:
+    """What the operator has before them. run: until the session is to end. make, on_step: as `Session` has them."""
+
+    make: Callable[[], Robot]
+    device: Device
+    run: Callable[[Session, LiveRecorder], None]
+    on_step: Callable[[Robot, Moment], None] | None = None
+
+
+@contextmanager
+def _front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterator[_Front]:
+    if options.device == "web":
+        with _web_front(options, body, has_policy) as front:
+            yield front
+        return
+    from vla.teleop.console import drive
+
+    device, make = _local_device(options, body, has_policy)
+    try:
+        print(f"{device.about}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
+        yield _Front(make, device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))
+    finally:
+        device.close()
+
+
+def _local_device(
+    options: TeleopOptions, body: BodyChoice, has_policy: bool
+) -> tuple[LocalDevice, Callable[[], Robot]]:
+    if options.device == "scripted":
+        from vla.teleop.mapping import Scaling
+        from vla.teleop.scripted import ScriptedOperator
+
+        operator = ScriptedOperator(
+            options.robot, options.episodes, has_policy, Scaling().times(options.speed), options.seed
+        )
+        return operator, operator.beside(body.make)
+    from vla.teleop.local import open_device
+
+    return open_device(options, body.spec), body.make
+
+
+@contextmanager
+def _web_front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterator[_Front]:
+    try:
+        from vla.teleop.cockpit import Cockpit, WebDevice
+    except ModuleNotFoundError as error:
+        raise UserError(f"teleop: Python package {error.name} is missing: pip install 'vla[teleop]'") from None
+    device, pictures = WebDevice(), body.pictures()
+    about = {**about_robot(body.spec), "has_policy": has_policy}
+
+    def run(session: Session, recorder: LiveRecorder) -> None:
+        cockpit = Cockpit(session, recorder, device, pictures, options.host, options.port, about)
+        asyncio.run(cockpit.serve(lambda _: _welcome(cockpit.url, options)))
+
+    try:
+        yield _Front(body.make, device, run, pictures.offer)
+    finally:
+        pictures.close()
+
+
+def _welcome(url: str, options: TeleopOptions) -> None:
+    print(f"Open {url}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         told = "anyone who can listen on this network can read the address's token: prefer an SSH tunnel to loopback"
         print(f"vla: {told}", file=sys.stderr, flush=True)
@@ -86,8 +170,9 @@ def _welcome(cockpit: Any, options: TeleopOptions) -> None:
 
 def about_robot(spec: Any) -> dict[str, Any]:
     """What the page must know of the robot."""
-    joints = range(spec.state_size)[spec.state_slices["joint_position"]]
-    return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints)}
+    joints = range(spec.state_size)[spec.state_slices.get("joint_position", slice(0))]
+    unit = next((field.unit for field in spec.state if field.name == "joint_position"), "")
+    return {"robot": spec.name, "hz": spec.rate_hz, "joints_at": list(joints), "joints_unit": unit}
 
 
 def _login() -> str:
@@ -95,10 +180,3 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return ""
-
-
-def _load_policy(name: str) -> Any:
-    folder = assets.find("policy", name)
-    from vla.tandem import TandemPolicy
-
-    return TandemPolicy.from_pretrained(folder)

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from vla.data.live import LiveRecorder
 from vla.data.spool import Driver, LiveFrame
 from vla.errors import UserError
-from vla.robots.base import Observation, Robot, SimulatedRobot
+from vla.robots.base import Observation, Robot, SensesLost
+from vla.runtime.commands import Action
+from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Policy
 from vla.runtime.safety_gate import Passed
-from vla.teleop.devices import HEARTBEAT_S, Clutch, Device
-from vla.teleop.guarded import GuardedRobot
+from vla.runtime.threaded_pilot import PilotStatus, ThreadedPilot
+from vla.teleop.devices import HEARTBEAT_S, Clutch, Device, Reading
 from vla.teleop.mapping import Mapper, Scaling
 from vla.teleop.moment import Moment, Note
-from vla.teleop.pilot import PilotStatus, ThreadedPilot
+from vla.teleop.periods import Periods
+from vla.teleop.scenes import Scenes
 
 HAND_OVER_S = 0.3
 """So long a policy takes to come from rest to what it wants, when it is handed the robot."""
@@ -30,12 +33,16 @@ _NOTES = 6
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """seed: of the first scene, in simulation. heartbeat_s: see `Clutch`. policy_name: recorded with takes."""
+    """seed: of the first scene, in simulation. heartbeat_s: see `Clutch`. policy_name: recorded with takes.
+    instruction: where no scene has one. paced: the robot's `command` returns when the next control period begins.
+    """
 
     seed: int = 0
     heartbeat_s: float = HEARTBEAT_S
     scaling: Scaling = field(default_factory=Scaling)
     policy_name: str = ""
+    instruction: str = ""
+    paced: bool = False
 
 
 class LiveLoop:
@@ -45,23 +52,21 @@ class LiveLoop:
         self, robot: Robot, device: Device, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings
     ) -> None:
         self._robot, self._device, self._recorder, self._settings = robot, device, recorder, settings
-        self._period = 1 / robot.spec.rate_hz
         self._guarded = GuardedRobot(robot)
         self._gate = self._guarded.gate
         self._mapper = Mapper(self._gate, robot.spec.rate_hz, settings.scaling)
         self._clutch = Clutch(settings.heartbeat_s)
         self._pilot = ThreadedPilot(policy, robot.spec) if policy is not None else None
+        self._scenes = Scenes(robot, settings.instruction)
+        self._lost = False
         self._seed = self._taken = settings.seed
         self._notes: deque[Note] = deque(maxlen=_NOTES)
-        self._noted = self._step_count = self._late = 0
-        self._periods: deque[float] = deque(maxlen=100)
-        self._began: float | None = None
+        self._noted = self._step_count = 0
+        self._periods = Periods(1 / robot.spec.rate_hz)
         self._handed = 0.0
         self._gripper = 1.0
         self._trips = 0
         self._wanted_reset: int | None = None
-        self._observation: Observation
-        self._captured: float
         self._reset(self._seed)
 
     @property
@@ -80,36 +85,41 @@ class LiveLoop:
 
     def step(self, ending: bool) -> Moment:
         now = time.monotonic()
-        self._measure_period(now)
+        self._periods.note(now)
         if self._wanted_reset is not None and self._gate.at_rest:
             self._reset(self._wanted_reset)
         reading = None if ending else self._device.read()
-        engaged = self._clutch.update(reading, now) and self._gate.stopped is None
+        engaged = self._clutch.update(reading, now) and self._gate.stopped is None and not self._lost
         if self._clutch.trips != self._trips:
             self._trips = self._clutch.trips
             self._release_policy(f"{self._clutch.why}: the arm holds")
         if reading is not None and engaged:
             self._gripper = reading.gripper
-        move = reading.move if reading is not None and engaged else np.zeros(6)
-        action, driver = self._choose(move, engaged, now)
-        before, captured = self._observation, self._captured
-        passed, sent = self._guarded.command(action, now, before)
-        self._observation, self._captured = self._robot.observe(), time.monotonic()
-        if self._clutch.present or not self._gate.at_rest:
-            self._record(before, captured, passed, sent, driver, now)
+        action, driver = self._choose(reading if engaged else None, now)
+        seen = self._observation, self._captured
+        passed = self._guarded.check(action, now, self._observation)
+        if driver == "policy" and len(self._gate.gripper):
+            self._gripper = self._gate.layout.opening(self._gate.gripper[0])
+        sent = self._exchange(passed)
+        if not self._lost and (self._clutch.present or not self._gate.at_rest):
+            self._record(seen, passed, sent, driver, now)
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
-    def _choose(self, move: NDArray[np.float64], engaged: bool, now: float) -> tuple[NDArray[Any] | None, Driver]:
-        """The person before the policy; nobody: hold."""
-        if self._gate.stopped is not None:
+    def _choose(self, hand: Reading | None, now: float) -> tuple[NDArray[Any] | None, Driver]:
+        """The person before the policy; nobody: hold. hand: that has hold of the arm."""
+        if self._gate.stopped is not None or self._lost:
             self._mapper.rest()
             return None, "nobody"
-        if engaged or not self._mapper.at_rest:
+        if hand is None:
+            self._mapper.let_go()
+        if hand is not None or not self._mapper.at_rest:
             self._handed = now
             if self._pilot is not None and self._pilot.engaged:
                 self._correcting = True
-            return self._mapper.action(move, self._gripper), "person"
+            if hand is not None and hand.joints is not None:
+                return self._mapper.follow(hand.joints, self._gripper), "person"
+            return self._mapper.action(np.zeros(6) if hand is None else hand.move, self._gripper), "person"
         pilot = self._pilot
         if pilot is None or not pilot.engaged:
             return None, "nobody"
@@ -125,30 +135,42 @@ class LiveLoop:
         if self._robot.spec.action.is_relative:
             still = self._robot.spec.hold_action(action)
             action = still + (action - still) * min(1.0, (now - self._handed) / HAND_OVER_S)
-        gripper = self._robot.spec.action_slices.get("gripper")
-        if gripper is not None:
-            opening = float(action[gripper][0])
-            self._gripper = 1 - opening if self._robot.spec.action.gripper == "0 = open, 1 = closed" else opening
         return action, "policy"
 
-    def _record(
-        self,
-        before: Observation,
-        captured: float,
-        passed: Passed,
-        sent: NDArray[np.float32],
-        driver: Driver,
-        now: float,
-    ) -> None:
-        commanded = sent if passed.commanded is None else passed.commanded
-        intervened = driver == "person" and self._pilot is not None and self._pilot.engaged
-        times = dict.fromkeys((*self._robot.spec.camera_names, "state"), captured)
-        state, said = before.state, np.asarray(commanded, np.float32)
-        self._recorder.offer(LiveFrame(before.images, state, said, sent, times, now, driver, intervened))
+    def _exchange(self, passed: Passed) -> NDArray[np.float32]:
+        """Send, and look again. A robot that cannot say where it is or what it sees holds, and ends the take."""
+        sent = np.asarray(passed.applied, np.float32)
+        try:
+            sent = self._guarded.send(passed)
+            self._observation, self._captured = self._robot.observe(), time.monotonic()
+        except SensesLost as error:
+            if not self._lost:
+                self._lose(str(error))
+        else:
+            if self._lost and self._gate.at_rest:
+                self._guarded.find(self._observation)
+                self._lost = False
+                self._note("the robot senses again: take hold")
+        return sent
+
+    def _lose(self, what: str) -> None:
+        self._lost = True
+        self._mapper.rest()
+        self._clutch.trip("the robot's senses are lost")
+        self._trips = self._clutch.trips
+        self._release_policy(f"{what}: the arm holds")
+        if self._recorder.status().recording:
+            self._recorder.end(False)
+            self._note("the take ends here, and is kept as a failure", bad=True)
+
+    def _record(self, seen: tuple[Observation, float], passed: Passed, sent: Action, who: Driver, now: float) -> None:
+        before, captured = seen
+        said = sent if passed.commanded is None else np.asarray(passed.commanded, np.float32)
+        intervened = who == "person" and self._pilot is not None and self._pilot.engaged
+        times = {name: captured - before.ages.get(name, 0) for name in (*self._robot.spec.camera_names, "state")}
+        self._recorder.offer(LiveFrame(before.images, before.state, said, sent, times, now, who, intervened))
 
     def _look(self, passed: Passed, sent: NDArray[np.float32], driver: Driver, engaged: bool) -> Moment:
-        periods = np.array(self._periods) if self._periods else np.array([self._period])
-        judged = isinstance(self._robot, SimulatedRobot)
         return Moment(
             step=self._step_count,
             observation=self._observation,
@@ -163,23 +185,17 @@ class LiveLoop:
             applied=sent,
             gripper=self._gripper,
             tool=self._gate.pose[0],
-            rate_hz=1 / float(periods.mean()),
-            error_ms=1e3 * float(np.quantile(np.abs(periods - self._period), 0.99)),
-            late=self._late,
-            instruction=self._instruction,
-            instructions=self._possible,
+            rate_hz=self._periods.rate_hz,
+            error_ms=self._periods.error_ms,
+            late=self._periods.late,
+            instruction=self._scenes.instruction,
+            instructions=self._scenes.possible,
             policy_on=self._pilot is not None and self._pilot.engaged,
             pilot=self._pilot.status() if self._pilot is not None else PilotStatus(),
-            success=bool(self._robot.success) if judged else None,  # type: ignore[attr-defined]
+            success=self._scenes.success,
             seed=self._seed,
             notes=tuple(self._notes),
         )
-
-    def _measure_period(self, now: float) -> None:
-        if self._began is not None:
-            self._periods.append(now - self._began)
-            self._late += self._periods[-1] > 1.5 * self._period
-        self._began = now
 
     def _note(self, text: str, bad: bool = False) -> None:
         self._noted += 1
@@ -189,25 +205,19 @@ class LiveLoop:
         self._wanted_reset = None
         self._seed = seed
         self._mapper.rest()
-        self._observation = self._guarded.reset(seed)
-        self._captured = time.monotonic()
+        self._observation, self._captured = self._guarded.reset(seed), time.monotonic()
         self._correcting = False
         self._gripper = self._opening()
         self._recorder.forget_preroll()
-        self._instruction, self._possible = "", ()
-        if isinstance(self._robot, SimulatedRobot):
-            self._possible = tuple(dict.fromkeys(one.text for one in self._robot.instructions()))
-            self._instruction = self._robot.instruction
+        self._scenes.begun()
         if self._pilot is not None:
             self._pilot.release()
-            self._pilot.instruct(self._instruction)
-        self._began = None
+            self._pilot.instruct(self._scenes.instruction)
+        self._periods.pause()
 
     def _opening(self) -> float:
         measured = self._guarded.gripper(self._observation)
-        if measured is None:
-            return 1.0
-        return 1 - measured if self._robot.spec.action.gripper == "0 = open, 1 = closed" else measured
+        return 1.0 if measured is None else self._gate.layout.opening(measured)
 
     def _release_policy(self, why: str) -> None:
         if self._pilot is not None and self._pilot.engaged:
@@ -218,7 +228,7 @@ class LiveLoop:
 
     def _next_scene(self, seed: int) -> None:
         """As soon as the arm rests: everybody lets go of it, and must take hold again."""
-        if not isinstance(self._robot, SimulatedRobot):
+        if not self._scenes.exist:
             return
         self._wanted_reset = seed
         self._clutch.trip("the next scene")
@@ -228,14 +238,19 @@ class LiveLoop:
 
     # What an operator can ask for.
 
-    def _begin(self, _: Any) -> None:
+    def _check_able(self) -> None:
         if self._gate.stopped is not None:
             raise UserError("the arm is stopped: release the stop first")
+        if self._lost:
+            raise UserError("the robot's senses are lost: the arm holds")
+
+    def _begin(self, _: Any) -> None:
+        self._check_able()
         if self._wanted_reset is not None:
             raise UserError("the next scene is being set up: wait for the arm to come to rest")
-        self._recorder.begin(self._instruction, self._settings.policy_name if self._pilot else "")
+        self._recorder.begin(self._scenes.instruction, self._settings.policy_name if self._pilot else "")
         self._taken = self._seed
-        self._note(f"recording: {self._instruction}")
+        self._note(f"recording: {self._scenes.instruction}")
 
     def _end(self, success: bool) -> None:
         if not self._recorder.status().recording:
@@ -289,28 +304,21 @@ class LiveLoop:
     def _instruct(self, text: Any) -> None:
         if self._recorder.status().recording:
             raise UserError("a take keeps its words: end or discard it first")
-        words = " ".join(text.split())[:200] if isinstance(text, str) else ""
-        if not words:
-            raise UserError("say what is to be done")
-        if isinstance(self._robot, SimulatedRobot):
-            try:
-                self._robot.set_instruction(words)
-            except UserError:
-                self._note("this scene cannot tell whether that is done: you judge")
-        self._instruction = words
+        if not self._scenes.instruct(text):
+            self._note("this scene cannot tell whether that is done: you judge")
         if self._pilot is not None:
-            self._pilot.instruct(words)
+            self._pilot.instruct(self._scenes.instruction)
 
     def _let_policy(self, on: Any) -> None:
         if self._pilot is None:
             raise UserError("there is no policy here: start with --policy")
         if not on:
             self._pilot.release()
-        elif self._gate.stopped is not None:
-            raise UserError("the arm is stopped: release the stop first")
-        elif not self._clutch.present:
-            raise UserError("no operator is here to watch the policy")
         else:
+            self._check_able()
+            if not self._clutch.present:
+                raise UserError("no operator is here to watch the policy")
+            self._gate.expect_start()
             self._pilot.engage(self._observation)
         self._note("the policy drives; take hold to correct it" if on else "the policy is off")
 

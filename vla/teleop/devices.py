@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+if TYPE_CHECKING:
+    from vla.teleop.moment import Moment
+
+Wish = tuple[str, Any]
+"""What `Session.ask` takes, or ("end", None)."""
 HEARTBEAT_S = 0.2
 """An operator not heard of for this long is not there."""
 
@@ -15,13 +20,15 @@ HEARTBEAT_S = 0.2
 @dataclass(frozen=True)
 class Reading:
     """move (6,): in [-1, 1]; forward, left, up, and turning about these axes, in the base frame. gripper: in [0, 1],
-    how far open. clutch: the hand is on the robot. stamp: when it was said, seconds on `time.monotonic`.
+    how far open. clutch: the hand is on the robot. stamp: when it was said, seconds on `time.monotonic`. joints: (N,)
+    rad, where a leader arm is, instead of `move`.
     """
 
     move: Float[np.ndarray, " 6"]
     gripper: float
     clutch: bool
     stamp: float
+    joints: Float[np.ndarray, " N"] | None = None
 
 
 class Device(Protocol):
@@ -35,6 +42,50 @@ class Device(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class LocalDevice(Device, Protocol):
+    """One that is plugged into this machine, or its terminal. Polled by one thread, read by another."""
+
+    @property
+    def about(self) -> str:
+        """What to press, in a few lines."""
+        ...
+
+    @property
+    def prompt(self) -> str | None:
+        """What is being typed, if anything is."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used just now, or ""."""
+        ...
+
+    def poll(self, moment: Moment) -> list[Wish]:
+        """Look at the device, for a few hundredths of a second; returns what the operator has asked for since.
+
+        Raises EOFError when the terminal has hung up.
+        """
+        ...
+
+
+class Grip:
+    """The clutch and the gripper of a device whose buttons say "the other way": both follow what became of them."""
+
+    def __init__(self) -> None:
+        self.clutch, self.open = False, True
+        self._trips: int | None = None
+
+    def follow(self, moment: Moment) -> None:
+        """A clutch that the session opened stays open until it is pressed again; the policy may move the gripper."""
+        if self._trips is not None and moment.trips > self._trips:
+            self.clutch = False
+        self._trips = moment.trips
+        if moment.stopped is not None:
+            self.clutch = False
+        if not self.clutch and moment.driver != "person":
+            self.open = moment.gripper > 0.5
 
 
 class Clutch:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vla.data.spool import Driver
 from vla.robots.base import Observation
-from vla.teleop.pilot import PilotStatus
+from vla.runtime.threaded_pilot import PilotStatus
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from vla.data.live import LiveRecorder
 from vla.errors import UserError
 from vla.robots.base import Robot
+from vla.runtime.clock import Beat
 from vla.runtime.loop import Policy
 from vla.teleop.control import WISHES, LiveLoop, SessionSettings
 from vla.teleop.devices import Device
@@ -74,8 +74,7 @@ class Session:
         try:
             robot = self._make_robot()
             loop = LiveLoop(robot, self._device, self._recorder, self._policy, self._settings)
-            period = 1 / robot.spec.rate_hz
-            deadline = time.monotonic()
+            beat = Beat(robot.spec.rate_hz)
             while not (self._ending.is_set() and loop.resting):
                 while not self._wishes.empty():
                     loop.wish(*self._wishes.get())
@@ -83,12 +82,8 @@ class Session:
                 if self._on_step is not None:
                     self._on_step(robot, self._moment)
                 self._ready.set()
-                deadline += period
-                left = deadline - time.monotonic()
-                if left > 0:
-                    time.sleep(left)
-                elif -left > period / 2:  # never catch up in a burst
-                    deadline = time.monotonic()
+                if not self._settings.paced:
+                    beat.wait()
         except BaseException as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()

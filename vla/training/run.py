@@ -27,7 +27,7 @@ from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.strict import parse
-from vla.tandem import SLOW_FOLDER, SPEC_FILE, TandemConfig, TandemPolicy
+from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
 from vla.training.estimate import estimate
 from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.latents import CachedThoughts, compute_latents
@@ -199,11 +199,7 @@ def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     """Cameras a recipe leaves open (`cameras: []`) are the robot's: all for S1, the first that stands still for S2."""
     if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
         return recipe
-    folder = data.episodes[0]
-    places = (folder / "meta", folder, folder / "cache")
-    file = next((place / SPEC_FILE for place in places if (place / SPEC_FILE).is_file()), None)
-    if file is None:
-        raise UserError(f"dataset {folder}: no meta/{SPEC_FILE}; draft one with vla spec init {folder}")
+    file = assets.find("robot", data.episodes[0].resolve())
     cameras = RobotSpec.load(file).cameras
     if not cameras:
         raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")

@@ -16,11 +16,7 @@ class Changed(Task):
         self.skills = skills
 
     def requests(self, scene: Scene) -> list[Request]:
-        return [
-            Request.made_of(Stage(skill, one))
-            for skill in self.skills
-            for one in skill.requests(scene)
-        ]
+        return [Request.made_of(Stage(skill, one)) for skill in self.skills for one in skill.requests(scene)]
 
     def sentences(self, request: Request) -> Iterator[tuple[str, str]]:
         (stage,) = request.stages

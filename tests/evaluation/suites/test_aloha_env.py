@@ -17,7 +17,7 @@ def test_a_seed_places_the_cube_and_targets_beyond_one_radian_are_followed():
         first = robot.reset(3)
         physics = robot.environment._envs["transfer_cube"]._env.physics
         np.testing.assert_allclose(physics.data.qpos[-7:-4], sample_box_pose(3)[:3], atol=1e-6)
-        assert first.state.shape == (14,) and first.images["front"].shape == (96, 128, 3)
+        assert first.state.shape == (14,) and first.images["front"].shape == (480, 640, 3)
         assert first.images["front"].std() > 10
         assert robot.max_steps == 400 and robot.family == "transfer_cube"
         target = first.state.copy()

@@ -10,6 +10,7 @@ from vla.data.doctor.finding import Check, Curve, Finding
 from vla.data.doctor.motion import state_layout
 from vla.data.doctor.patient import Patient, robust, runs
 from vla.data.lerobot_v3 import ACTION, STATE
+from vla.spec import si_scale
 
 LIMIT_SLACK = 1.5
 """A frame that comes half a period late makes a speed look half as much again."""
@@ -52,14 +53,14 @@ def _over_limits(patient: Patient) -> Iterator[Finding]:
     if state.shape[1] != spec.state_size or not np.isfinite(state).all():
         return
     places = state_layout(recording)
-    joints = next(
-        (f for f in spec.state if f.unit == "rad" and not f.rotation and f.size == len(limits.velocity)), None
-    )
+    turning = (f for f in spec.state if f.unit in ("rad", "deg") and not f.rotation)
+    joints = next((f for f in turning if f.size == len(limits.velocity)), None)
     if joints:
-        here = places[joints.name]
+        here, scale = places[joints.name], float(si_scale([joints])[0])
         low, high = np.array(limits.position).T
-        outside = np.maximum(low - state[:, here], state[:, here] - high)
-        reach = np.array(limits.velocity) / spec.rate_hz
+        angles = state[:, here] * scale
+        outside = np.maximum(low - angles, angles - high)
+        reach = np.array(limits.velocity) / spec.rate_hz / scale
         yield from _worst(patient, here, outside / (high - low), 0.02, "position", "is outside its limits")
         yield from _worst(
             patient, here, np.abs(patient.steps[:, here]) / reach, LIMIT_SLACK, "speed", "moves faster than its limit"

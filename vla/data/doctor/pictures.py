@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def frames_at(recording: Recording, key: str, rows: list[int]) -> dict[int, NDAr
     """The pictures (H, W, 3) RGB of some rows; those that cannot be had are left out."""
     wanted = set(rows)
     if recording.info["features"][key]["dtype"] == "image":
-        return {row: image for row, image in pictures_of(recording, key) if row in wanted}
+        return {row: image for row, image in _from_rows(recording, key, {}, {}, wanted) if row in wanted}
     found = {}
     for (chunk, file), places in _by_file(recording, key).items():
         times = {t: row for row, t in places.items() if row in wanted}
@@ -157,20 +157,31 @@ def _decode(
 
 
 def _from_rows(
-    recording: Recording, key: str, counts: dict[str, tuple[int, int]], unreadable: dict[str, str]
+    recording: Recording,
+    key: str,
+    counts: dict[str, tuple[int, int]],
+    unreadable: dict[str, str],
+    wanted: Set[int] | None = None,
 ) -> Pictures:
+    """wanted: groups of rows with none of these are not read."""
     import pyarrow.parquet as pq
 
     row = 0
-    for file in sorted((recording.root / "data").glob("chunk-*/file-*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(64, columns=[key]):
-            for item in batch.column(0).to_pylist():
-                image = _picture(item, recording.root)
-                if image is None:
-                    unreadable.setdefault(f"row {row}", "no picture that OpenCV can read")
-                else:
-                    yield row, image
-                row += 1
+    for path in sorted((recording.root / "data").glob("chunk-*/file-*.parquet")):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            following = row + file.metadata.row_group(group).num_rows
+            if wanted is not None and wanted.isdisjoint(range(row, following)):
+                row = following
+                continue
+            for batch in file.iter_batches(64, row_groups=[group], columns=[key]):
+                for item in batch.column(0).to_pylist():
+                    image = _picture(item, recording.root)
+                    if image is None:
+                        unreadable.setdefault(f"row {row}", "no picture that OpenCV can read")
+                    else:
+                        yield row, image
+                    row += 1
 
 
 def _picture(item: Any, root: Path) -> NDArray[np.uint8] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data.lerobot_v3 import entry_names, read_info, read_meta
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -47,16 +47,7 @@ class Recording:
     def open(cls, root: str | Path) -> Recording:
         """Raises UserError if `root` is no LeRobot v3 dataset or one of its files cannot be read."""
         root = Path(root)
-        if not (root / "meta" / "info.json").is_file():
-            raise UserError(f"dataset {root}: no meta/info.json, so it is no LeRobot v3 dataset")
-        info = _json(root, "info.json")
-        for key in ("features", "fps", "codebase_version"):
-            if key not in info:
-                raise UserError(f"dataset {root}: meta/info.json has no {key}")
-        if not str(info["codebase_version"]).startswith("v3"):
-            raise UserError(
-                f"dataset {root}: its format is {info['codebase_version']}, not v3; convert it with LeRobot"
-            )
+        info = read_info(root)
         spec_file = root / "meta" / "robot_spec.yaml"
         numbers = [
             key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image", "string")
@@ -65,7 +56,7 @@ class Recording:
             root=root,
             info=info,
             spec=RobotSpec.load(spec_file) if spec_file.is_file() else None,
-            stats=_json(root, "stats.json") if (root / "meta" / "stats.json").is_file() else {},
+            stats=read_meta(root, "stats.json") if (root / "meta" / "stats.json").is_file() else {},
             tasks=_tasks(root),
             entries=_entries(root, info),
             columns=_columns(root, numbers),
@@ -104,10 +95,7 @@ class Recording:
     def names(self, key: str) -> list[str]:
         """What each entry of a column is called."""
         size = self.vectors(key).shape[1]
-        named = self.info["features"].get(key, {}).get("names")
-        if isinstance(named, dict):
-            named = next(iter(named.values()), None)
-        return [str(name) for name in named] if named and len(named) == size else [f"{key}[{i}]" for i in range(size)]
+        return entry_names(self.info["features"].get(key, {}), size) or [f"{key}[{i}]" for i in range(size)]
 
     def place(self, row: int) -> tuple[int, int]:
         """Episode and frame within it of a row."""
@@ -116,13 +104,6 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.columns["episode_index"])
-
-
-def _json(root: Path, name: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads((root / "meta" / name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"dataset {root}: meta/{name} cannot be read: {error}") from None
 
 
 def _tables(root: Path, pattern: str, columns: list[str] | None = None) -> Any:

@@ -90,6 +90,7 @@ def _check(card: Card, episode: Hdf5Episode) -> dict[str, tuple[int, int]]:
     for key in card.filters.only_where:
         episode.truth(key)
     sizes: dict[str, tuple[int, int]] = {}
+    convention = episode.attribute(CONVENTION)
     for camera in card.cameras:
         pictures = episode.pictures(camera.key)
         if not len(pictures):
@@ -99,7 +100,6 @@ def _check(card: Card, episode: Hdf5Episode) -> dict[str, tuple[int, int]]:
         except ValueError as error:
             raise episode.error(f"{camera.key}, step 0: {error}") from None
         sizes[camera.name] = (height, width)
-        convention = episode.attribute(CONVENTION)
         if convention == ("opencv" if camera.flip else "opengl"):
             raise episode.error(
                 f"{CONVENTION} is {convention}, so pictures are stored {'upright' if camera.flip else 'upside down'}; "

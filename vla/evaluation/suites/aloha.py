@@ -61,7 +61,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self,
         task: str = "all",
         split: str = "all",
-        obs_size: int = 96,
+        obs_size: int = 480,
         perturb: Sequence[str] = (),
         render_mode: str | None = "rgb_array",
     ) -> None:

@@ -256,7 +256,7 @@ function drawNumbers() {
     rows.push(["S1, S2", `${cell(state.policy.s1_ms)}, ${cell(state.policy.s2_ms)} ms`, false]);
   }
   rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, true]);
-  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + " rad", false, true]);
+  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, true]);
   const list = $("#numbers");
   while (list.children.length > rows.length) list.lastChild.remove();
   rows.forEach(([name, value, warn, wide], index) => {

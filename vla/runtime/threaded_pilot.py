@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from vla.runtime.s2_worker import Looks
 from vla.runtime.stitcher import Action, Chunk
 from vla.runtime.telemetry import Trace
 from vla.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from vla.s2.thought import Thought
 
 THINK_EVERY_S = 0.1
 """S2 looks no more often than this: the control loop needs the processor too."""
@@ -70,7 +74,7 @@ class ThreadedPilot:
         self._look: _Look | None = None
         self._asked: tuple[_Look, np.ndarray] | None = None
         self._turn, self._on, self._ended = 0, False, False
-        self._replan_at = 0
+        self._replan_at, self._planned = 0, False
         self._failed, self._words = "", ""
         self._s1_s, self._s2_s = self._period, 0.0
         self._threads = [
@@ -114,6 +118,7 @@ class ThreadedPilot:
             thought = self._mailbox.newest(self._instruction_id)
             if pilot.waits(None if thought is None else thought.age(stamp)):
                 pilot.stitcher.drop()
+                self._planned = False
                 self._changed.notify_all()
                 return None
             if step >= self._replan_at and self._asked is None:
@@ -121,12 +126,18 @@ class ThreadedPilot:
                 self._asked = self._look, pilot.stitcher.prefix(step, delay)
                 self._replan_at = step + max(pilot.replan_steps, delay)
             self._changed.notify_all()
-            return pilot.stitcher.next(step)
+            # Before the first chunk nothing is wanted: a "stay here" would be the command whose jump the gate checks.
+            return pilot.stitcher.next(step) if self._planned else None
 
     def status(self) -> PilotStatus:
-        thought = self._mailbox.newest(self._instruction_id)
+        thought = self.thought
         age = None if thought is None or not self._on else max(0.0, time.monotonic() - thought.stamp)
         return PilotStatus(self._words, age, 1e3 * self._s1_s, 1e3 * self._s2_s, self._failed)
+
+    @property
+    def thought(self) -> Thought | None:
+        """The newest about what is asked."""
+        return self._mailbox.newest(self._instruction_id)
 
     def close(self) -> None:
         with self._changed:
@@ -138,7 +149,7 @@ class ThreadedPilot:
     def _drop(self) -> None:
         self._turn += 1
         self._look = self._asked = None
-        self._replan_at = 0
+        self._replan_at, self._planned = 0, False
         if self._pilot is not None:
             self._pilot.stitcher.drop()
 
@@ -191,3 +202,4 @@ class ThreadedPilot:
                     if look.turn == self._turn:
                         # As late as it came: rows for steps that have passed are skipped.
                         pilot.stitcher.commit(Chunk(look.step, look.step + len(prefix), actions))
+                        self._planned = True

@@ -10,6 +10,7 @@ from vla.robots.base import Observation, Robot
 from vla.runtime.commands import Action
 from vla.runtime.kinematics import Joints
 from vla.runtime.safety_gate import Passed, SafetyGate
+from vla.spec import si_scale
 
 
 class GuardedRobot:
@@ -21,6 +22,7 @@ class GuardedRobot:
             raise UserError(f"robot spec: {spec.name}: its state has no joint_position, which the safety gate looks at")
         self.robot = robot
         self.gate = SafetyGate(spec, rate_hz=spec.rate_hz)
+        self._scale = si_scale(spec.state)
 
     def reset(self, seed: int | None) -> Observation:
         """Begin again, at rest; RuntimeError while the robot moves."""
@@ -32,18 +34,31 @@ class GuardedRobot:
         """Go on after a stop. Raises RuntimeError while the robot still brakes."""
         self.gate.reset(self.joints(observation), self.gripper(observation))
 
-    def command(
-        self, action: Action | None, now: float, observation: Observation
-    ) -> tuple[Passed, NDArray[np.float32]]:
-        """Send an action (A,), or None to hold, as the gate lets it pass; returns what it said and what was sent."""
-        passed = self.gate.step(action, now, now, self.joints(observation))
-        return passed, self.robot.command(np.asarray(passed.applied, np.float32))
+    def find(self, observation: Observation) -> None:
+        """Go on from where the robot is after it was out of touch: it may have been moved. A stop stays one."""
+        stopped = self.gate.stopped
+        self.release(observation)
+        if stopped is not None:
+            self.gate.stop(stopped)
+
+    def check(self, action: Action | None, now: float, observation: Observation) -> Passed:
+        """What the gate makes of an action (A,), or of None, to hold. To be sent at once."""
+        return self.gate.step(action, now, now, self.joints(observation))
+
+    def send(self, passed: Passed) -> NDArray[np.float32]:
+        """Returns what was really sent. Raises SensesLost if the robot finds that it has lost touch."""
+        return self.robot.command(np.asarray(passed.applied, np.float32))
 
     def joints(self, observation: Observation) -> Joints:
-        return np.asarray(observation.state[self.robot.spec.state_slices["joint_position"]], np.float64)
+        """(N,) in rad, as measured."""
+        return self._measured(observation, "joint_position")
 
     def gripper(self, observation: Observation) -> float | None:
-        place = self.robot.spec.state_slices.get("gripper")
-        if place is None or not self.gate.layout.gripper_size:
+        """As measured, in metres or as a share of 1; None if there is none to command or to measure."""
+        if "gripper" not in self.robot.spec.state_slices or not self.gate.layout.gripper_size:
             return None
-        return float(observation.state[place][0])
+        return float(self._measured(observation, "gripper")[0])
+
+    def _measured(self, observation: Observation, field: str) -> NDArray[np.float64]:
+        place = self.robot.spec.state_slices[field]
+        return np.asarray(observation.state[place], np.float64) * self._scale[place]

@@ -1,0 +1,59 @@
+"""A leader arm for LeRobot as its plugins are: it is where a file says, in degrees, with the gripper in percent."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
+
+
+@TeleoperatorConfig.register_subclass("tableleader")
+@dataclass(kw_only=True)
+class TableleaderConfig(TeleoperatorConfig):
+    """file: eight numbers. While there is none, the arm is unplugged."""
+
+    file: str
+    use_degrees: bool = True
+    joints: int = 7
+
+
+class Tableleader(Teleoperator):
+    config_class = TableleaderConfig
+    name = "tableleader"
+    is_calibrated = True
+    feedback_features: dict = {}  # noqa: RUF012
+
+    def __init__(self, config: TableleaderConfig) -> None:
+        super().__init__(config)
+        self.config, self._connected = config, False
+
+    @property
+    def action_features(self) -> dict:
+        return {f"joint{i + 1}.pos": float for i in range(self.config.joints)} | {"gripper.pos": float}
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected
+
+    def connect(self, calibrate: bool = True) -> None:
+        if not Path(self.config.file).exists():
+            raise ConnectionError("there is no leader")
+        self._connected = True
+
+    def calibrate(self) -> None:
+        pass
+
+    def configure(self) -> None:
+        pass
+
+    def get_action(self) -> dict:
+        try:
+            values = [float(text) for text in Path(self.config.file).read_text().split()]
+        except FileNotFoundError:
+            raise ConnectionError("the leader does not answer") from None
+        return dict(zip(self.action_features, values, strict=True))
+
+    def send_feedback(self, feedback: dict) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        self._connected = False

@@ -1,0 +1,141 @@
+"""Any robot of LeRobot, here one of a plugin in MuJoCo: in the spec's units, behind the gate, driven by a policy."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lerobot_plugin import SPEC
+
+from vla.cli import main
+from vla.errors import UserError
+from vla.evaluation.guarded_rollout import drive, lerobot_rollout
+from vla.robots.base import Robot, SensesLost
+from vla.robots.lerobot import LeRobotRobot
+from vla.s2.thought import Thought
+from vla.spec import Camera, RobotSpec
+
+
+class Policy:
+    """Asks for joints `by` degrees away from where they are measured, all eight steps of a chunk."""
+
+    config = SimpleNamespace(replan_steps=4)
+
+    def __init__(self, by: float, spec: RobotSpec = SPEC) -> None:
+        self.spec, self.by = spec, by
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        return Thought(torch.zeros(1, 1), stamp, instruction_id, "on it" if words else None)
+
+    def act(self, images, state, thought, now, prefix):
+        return np.tile(state + np.array([self.by] + [0] * 7, np.float32), (8, 1))
+
+
+@pytest.fixture
+def config(tmp_path, lerobot_plugins) -> list[str]:
+    settings = {"type": "tablearm", "log": str(tmp_path / "log"), "unplugged": str(tmp_path / "unplugged")}
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump({**settings, "calibration_dir": str(tmp_path)}))
+    return [str(tmp_path / "robot.yaml")]
+
+
+def sent(tmp_path) -> np.ndarray:
+    """(N, 8): what the driver got, in degrees and percent."""
+    return np.loadtxt(tmp_path / "log", ndmin=2) if (tmp_path / "log").exists() else np.zeros((0, 8))
+
+
+def test_it_is_a_robot_in_lerobots_units_and_order(config):
+    robot = LeRobotRobot(SPEC, [*config, "max_step=1.5", "seed=3"])
+    assert isinstance(robot, Robot)
+    robot.connect()
+    seen = robot.reset()
+    assert seen.state.shape == (8,) and seen.state[3] < -100 and 90 < seen.state[7] <= 101
+    assert {name: image.shape for name, image in seen.images.items()} == {"front": (96, 96, 3), "wrist": (96, 96, 3)}
+    asked = seen.state + np.array([10, 0, 0, 0, 0, 0, 0, -60], np.float32)
+    said = robot.command(asked)
+    assert said[0] == pytest.approx(seen.state[0] + 1.5, abs=1e-4), "the driver's own limit is what was sent"
+    after = robot.observe()
+    assert 0.1 < after.state[0] - seen.state[0] < 3 and after.state[7] < seen.state[7]
+    robot.close()
+    robot.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "words"),
+    [
+        ({}, ["port=/dev/ttyACM0"], "has no type, such as type=so101_follower"),
+        ({}, ["type=so202_follower"], "unknown type 'so202_follower'; there are: .*so101_follower.*tablearm"),
+        ({}, ["nowhere.yaml"], "nowhere.yaml cannot be read"),
+        ({}, ["type=tablearm", "seed"], "'seed' is no KEY=VALUE"),
+        ({}, ["type=tablearm", "colour=red"], "LeRobot robot tablearm: .*colour"),
+        ({}, ["type=tablearm", "seed=many"], "LeRobot robot tablearm: .*seed"),
+        ({"state": SPEC.state[:1]}, ["type=tablearm"], "state has 7 entries, LeRobot robot tablearm has 8: joint1.pos"),
+        ({"cameras": (Camera("top", 96, 96),)}, ["type=tablearm"], "no camera 'top'; it has front, wrist"),
+        ({"cameras": (Camera("front", 48, 64),)}, ["type=tablearm"], r"front is \(48, 64, 3\), .* has \(96, 96, 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(tmp_path, lerobot_plugins, changes, given, words):
+    more = [f"calibration_dir={tmp_path}"] if "=" in given[0] else []
+    with pytest.raises(UserError, match=words):
+        LeRobotRobot(replace(SPEC, **changes), [*given, *more])
+
+
+def test_a_robot_that_is_not_calibrated_is_not_driven(config):
+    with pytest.raises(UserError, match=r"not calibrated: lerobot-calibrate --robot.type=tablearm"):
+        LeRobotRobot(SPEC, [*config, "calibrated=false"]).connect()
+
+
+def test_a_policy_drives_it_within_the_limits_of_its_spec(config, tmp_path, capsys):
+    result = lerobot_rollout("", _saved(tmp_path), config, "turn", 2.0, loaded=Policy(by=4.0))
+    log = sent(tmp_path)
+    assert result.stopped is None and result.steps == 40 <= len(log)
+    assert log[-1, 0] - log[0, 0] > 1, "it turned"
+    step = np.abs(np.diff(np.radians(log[:, :7]), axis=0)).max(0) * SPEC.rate_hz
+    assert (step <= np.array(SPEC.limits.velocity) * 1.001).all()
+    assert np.abs(np.diff(log[-2:], axis=0)).max() < 0.02, "and rests at the end"
+    printed = capsys.readouterr().out
+    assert "S2: on it" in printed and "done after 40 steps" in printed
+
+
+def test_a_first_command_far_from_where_the_robot_is_stops_it(config, tmp_path):
+    with pytest.raises(UserError, match=r"safety gate stopped the robot .*start_jump\.joint1"):
+        lerobot_rollout("", _saved(tmp_path), config, "turn", 30.0, loaded=Policy(by=40.0))
+    assert np.ptp(sent(tmp_path)[:, :7], axis=0).max() < 0.1, "it never moved"
+
+
+def test_a_camera_that_vanishes_brings_it_to_rest(config, tmp_path):
+    robot = LeRobotRobot(SPEC, config)
+    robot.connect()
+
+    def unplug(words):
+        (tmp_path / "unplugged").touch()
+
+    with pytest.raises(SensesLost, match="front: the newest picture is too old"):
+        drive(robot, Policy(by=4.0), "turn", 60.0, unplug)
+    log = sent(tmp_path)
+    robot.close()
+    assert len(log) < 1200 and np.abs(np.diff(log[-2:], axis=0)).max() < 0.02
+
+
+def test_a_policy_may_lack_limits_that_the_robot_has_but_not_differ_in_them():
+    replace(SPEC, limits=None, kinematics=None).check_robot(SPEC)
+    slower = replace(SPEC, limits=replace(SPEC.limits, tool_speed=0.1))
+    with pytest.raises(UserError, match=r"limits.tool_speed is 0.1, the robot has 0.6"):
+        slower.check_robot(SPEC)
+    with pytest.raises(UserError, match=r"limits is"):
+        SPEC.check_robot(replace(SPEC, limits=None))
+
+
+def test_the_command(config, tmp_path, untrained_for, capsys):
+    policy = untrained_for(tmp_path / "policy", SPEC, [10.0] * 8)
+    command = ["rollout", "--robot", "lerobot", "--policy", str(policy), "--spec", _saved(tmp_path)]
+    assert main([*command, "--instruction", "lift", "--seconds", "3"]) == 2
+    assert "--robot lerobot needs --robot-config" in capsys.readouterr().err
+    assert main([*command, "--robot-config", *config, "--instruction", "lift", "--seconds", "60"]) == 2
+    assert "safety gate stopped the robot" in capsys.readouterr().err, "its weights are random"
+
+
+def _saved(tmp_path) -> str:
+    SPEC.save(tmp_path / "tablearm.yaml")
+    return str(tmp_path / "tablearm.yaml")

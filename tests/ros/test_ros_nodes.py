@@ -1,0 +1,319 @@
+# ruff: noqa: E402
+"""The nodes on a real rclpy: what a robot engineer expects of a lifecycle node that moves an arm.
+
+Needs a ROS 2 Jazzy with `vla_interfaces` and `vla_ros` built and sourced; without it everything here is skipped.
+"""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for needed in ("rclpy", "vla_interfaces"):
+    pytest.importorskip(needed, reason=f"no {needed}: build ros2_ws with ROS 2 Jazzy and source it (docs/ros2.md)")
+
+import rclpy
+from action_msgs.msg import GoalStatus
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.action import ActionClient
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node, NodeNameNonExistentError
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from vla_interfaces.action import RunInstruction
+
+PATIENCE = 300.0  # seconds; a machine may be busy
+TWISTS = "/servo_node/delta_twist_cmds"
+COMMANDS = (TWISTS, "/gripper_controller/commands")
+CONFIGURE, ACTIVATE, DEACTIVATE, SHUTDOWN = (
+    Transition.TRANSITION_CONFIGURE,
+    Transition.TRANSITION_ACTIVATE,
+    Transition.TRANSITION_DEACTIVATE,
+    Transition.TRANSITION_INACTIVE_SHUTDOWN,
+)
+
+
+class Program:
+    """A node in a process of its own. `lines`: what it has printed."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def stop(self, how: int = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, how)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(10)
+        return code
+
+
+@contextmanager
+def program(node: str, **parameters: Any) -> Iterator[Program]:
+    given = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+    one = Program([sys.executable, "-m", f"vla_ros.{node}_node", "--ros-args", *given])
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.stop(signal.SIGKILL)
+
+
+class Client(Node):
+    """Somebody else on the same ROS graph."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody")
+        self.clock = 0
+        self.twists: list[tuple[int, float]] = []
+        self.diagnostics: list[Any] = []
+        self.heard: dict[str, Any] = {}
+        self.create_subscription(Clock, "/clock", self._on_clock, 10)
+        self.create_subscription(TwistStamped, TWISTS, self._on_twist, 100)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
+        self.goals = ActionClient(self, RunInstruction, "/policy/run_instruction")
+        self.feedback: list[Any] = []
+
+    def _on_clock(self, message: Clock) -> None:
+        self.clock = message.clock.sec * 10**9 + message.clock.nanosec
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        linear, angular = message.twist.linear, message.twist.angular
+        size = max(abs(getattr(part, axis)) for part in (linear, angular) for axis in "xyz")
+        self.twists.append((self.clock, size))
+
+    def listen(self, kind: Any, topic: str, qos: Any = 10) -> None:
+        self.create_subscription(kind, topic, lambda message: self.heard.setdefault(topic, message), qos)
+
+    def until(self, ready: Callable[[], Any], what: str = "it") -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not ready():
+            assert time.monotonic() < deadline, f"{what} did not happen"
+            time.sleep(0.02)
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.create_client(kind, name)
+        self.until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(request)
+        self.until(future.done, f"an answer of {name}")
+        self.destroy_client(client)
+        return future.result()
+
+    def change(self, node: str, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.call(ChangeState, f"/{node}/change_state", request).success)
+
+    def trigger(self, name: str) -> Any:
+        return self.call(Trigger, name, Trigger.Request())
+
+    def send(self, instruction: str = "", time_limit: float = 0.0) -> Any:
+        self.until(self.goals.server_is_ready, "the action server")
+        goal = RunInstruction.Goal(instruction=instruction, time_limit=time_limit)
+        future = self.goals.send_goal_async(goal, feedback_callback=lambda m: self.feedback.append(m.feedback))
+        self.until(future.done, "an answer to the goal")
+        return future.result()
+
+    def result(self, handle: Any) -> Any:
+        future = handle.get_result_async()
+        self.until(future.done, "a result")
+        return future.result()
+
+    def publishers_of(self, node: str) -> set[str]:
+        """Topics that a node publishes, but for what every lifecycle node does."""
+        try:
+            found = {topic for topic, _ in self.get_publisher_names_and_types_by_node(node, "/")}
+        except NodeNameNonExistentError:
+            return set()
+        return {topic for topic in found if "transition_event" not in topic and "/_action/" not in topic} - USUAL
+
+
+USUAL = {"/rosout", "/parameter_events"}
+
+
+@pytest.fixture
+def client(domain: int) -> Iterator[Client]:
+    rclpy.init()
+    node = Client()
+    executor = MultiThreadedExecutor(2)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield node
+    executor.shutdown()
+    thread.join(10)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def sim(client: Client) -> Iterator[Program]:
+    with program("sim", lockstep="true", seed=3) as one:
+        yield one
+
+
+@contextmanager
+def policy(client: Client, active: bool = True, **parameters: Any) -> Iterator[Program]:
+    with program("policy", patience=PATIENCE, use_sim_time="true", **parameters) as one:
+        if active:
+            assert client.change("policy", CONFIGURE), one.lines
+            assert client.change("policy", ACTIVATE), one.lines
+        yield one
+
+
+def test_nothing_is_published_and_no_goal_is_taken_unless_active(client: Client, sim: Program, untrained: Path) -> None:
+    with policy(client, active=False, policy=untrained) as node:
+        assert not client.send("").accepted
+        assert client.change("policy", CONFIGURE)
+        assert not client.send("").accepted and not client.publishers_of("policy")
+        assert client.change("policy", ACTIVATE)
+        client.until(lambda: client.publishers_of("policy") >= {*COMMANDS, "/diagnostics"}, "publishers")
+        handle = client.send("", 60.0)
+        assert handle.accepted
+        client.until(lambda: client.feedback, "feedback")
+        assert not client.send("").accepted  # one at a time
+        assert client.change("policy", DEACTIVATE)
+        assert client.result(handle).result.reason == "the node has been deactivated"
+        client.until(lambda: not client.publishers_of("policy"), "leaving")
+        assert not client.send("").accepted
+        assert any("the node is not active" in line for line in node.lines)
+
+
+def test_an_instruction_is_followed_to_success_and_told_on_the_way(client: Client, sim: Program) -> None:
+    with policy(client, seed=3, gate="false"):
+        handle = client.send()
+        assert handle.accepted
+        answer = client.result(handle)
+        assert (answer.status, answer.result.outcome) == (GoalStatus.STATUS_SUCCEEDED, "success"), answer.result
+        client.until(lambda: client.feedback and client.feedback[-1].steps > 0, "feedback")
+        assert any(one.subtask for one in client.feedback) and not math.isnan(client.feedback[-1].s2_age)
+        client.until(lambda: client.diagnostics, "diagnostics")
+        assert {one.name for one in client.diagnostics[-1].status} == {"policy: streams", "policy: control"}
+
+
+def test_cancel_stops_the_arm_within_100_ms_of_the_robots_clock(client: Client, sim: Program, untrained: Path) -> None:
+    with policy(client, policy=untrained):
+        handle = client.send("", 600.0)
+        client.until(lambda: any(size > 1e-4 for _, size in client.twists), "motion")
+        future = handle.cancel_goal_async()
+        client.until(future.done, "an answer to the cancel request")
+        accepted = client.clock
+        answer = client.result(handle)
+        assert (answer.status, answer.result.outcome) == (GoalStatus.STATUS_CANCELED, "canceled")
+        commands = len(client.twists)
+        time.sleep(1)
+        assert len(client.twists) == commands  # nothing comes after that
+        assert client.clock - accepted <= 150_000_000  # 100 ms, and the period under way
+
+
+def test_the_emergency_stop_is_latched_until_it_is_reset(client: Client, sim: Program, untrained: Path) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    said: list[bool] = []
+    client.create_subscription(Bool, "/policy/e_stopped", lambda message: said.append(message.data), latched)
+    with policy(client, policy=untrained):
+        handle = client.send("", 600.0)
+        client.until(lambda: client.feedback, "feedback")
+        button = client.create_publisher(Bool, "/e_stop", 10)
+        client.until(button.get_subscription_count, "a listener on /e_stop")
+        button.publish(Bool(data=True))
+        answer = client.result(handle)
+        assert (answer.status, answer.result.outcome) == (GoalStatus.STATUS_ABORTED, "stopped")
+        assert "the topic e_stop" in answer.result.reason and not client.send("").accepted
+        button.publish(Bool(data=False))
+        assert not client.send("").accepted
+        assert client.trigger("/policy/reset_e_stop").success
+        handle = client.send("", 600.0)
+        assert handle.accepted and client.trigger("/policy/e_stop").success
+        assert client.result(handle).result.outcome == "stopped"
+        client.until(lambda: said[-1:] == [True] and False in said, "the state of the stop")
+
+
+def test_what_happened_is_a_dataset_afterwards(client: Client, sim: Program, untrained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lerobot")
+    out = tmp_path / "recorded"
+    with program("recorder", out=out, use_sim_time="true") as recorder, policy(client, policy=untrained, seed=3):
+        assert client.change("recorder", CONFIGURE) and client.change("recorder", ACTIVATE), recorder.lines
+        assert client.result(client.send("", 1.0)).result.outcome == "timeout"
+        assert client.change("recorder", DEACTIVATE), recorder.lines
+    from lerobot.datasets import LeRobotDataset
+
+    dataset = LeRobotDataset("vla/recorded", root=out)
+    assert dataset.num_frames >= 15 and dataset[5]["observation.images.front"].shape == (3, 96, 96)
+    assert dataset[5]["task"]
+
+
+def test_the_simulated_robot_has_camera_info_compressed_pictures_tf_and_a_reset_service(client: Client) -> None:
+    client.listen(CameraInfo, "/front/camera_info")
+    client.listen(CompressedImage, "/front/image_raw/compressed")
+    client.listen(TFMessage, "/tf", 100)
+    client.listen(JointState, "/joint_states")
+    with program("sim", seed=3):
+        client.until(lambda: len(client.heard) == 4, f"all of it, only {client.heard.keys()}")
+        info, tf = client.heard["/front/camera_info"], client.heard["/tf"]
+        assert (info.width, info.height, info.header.frame_id) == (96, 96, "front") and info.k[0] > 10
+        frames = {one.child_frame_id for one in tf.transforms}
+        assert {"tool", "front", "wrist", "link7"} <= frames and tf.transforms[0].header.frame_id == "base"
+        assert bytes(client.heard["/front/image_raw/compressed"].data[:4]) == b"\x89PNG"
+        assert client.heard["/joint_states"].name[:2] == ["joint1", "joint2"]
+        before = client.clock
+        answer = client.trigger("/sim/reset")
+        assert answer.success and answer.message
+        client.until(lambda: client.clock > before + 5 * 10**9, "the clock to go on")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "transition"])
+def test_shutdown_in_the_middle_of_an_instruction_leaves_no_publisher(
+    client: Client, sim: Program, untrained: Path, how: Any
+) -> None:
+    with policy(client, policy=untrained) as node:
+        client.send("", 600.0)
+        client.until(lambda: client.feedback, "feedback")
+        if how == "transition":
+            assert client.change("policy", Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            client.until(lambda: not client.publishers_of("policy"), "leaving")
+        else:
+            assert node.stop(how) == 0, node.lines
+        client.until(lambda: not any(client.count_publishers(topic) for topic in COMMANDS), "leaving")
+
+
+def test_a_robot_that_is_not_there_is_named(client: Client, untrained: Path) -> None:
+    with program("policy", patience=1.0, policy=untrained) as node:
+        assert client.change("policy", CONFIGURE)
+        assert not client.change("policy", ACTIVATE)
+        client.until(lambda: any("nothing has come on /clock" in line for line in node.lines), "its name")
+        assert not client.publishers_of("policy") - USUAL
+
+
+def test_the_launch_file_brings_up_a_robot_and_a_policy_that_take_an_instruction(client: Client) -> None:
+    launch = Program(["ros2", "launch", "vla_ros", "sim.launch.py", "lockstep:=true", "seed:=3", "patience:=300.0"])
+    try:
+        client.until(lambda: client.publishers_of("policy") >= set(COMMANDS), "activation")
+        result = client.result(client.send("", 2.0)).result
+        assert result.outcome in ("success", "timeout") and result.steps >= 40
+    finally:
+        os.kill(launch.process.pid, signal.SIGINT)
+        assert launch.process.wait(PATIENCE) == 0, launch.lines

@@ -1,0 +1,126 @@
+"""The terminal as a device: what its bytes mean, and a whole session in a real pseudo-terminal."""
+
+import json
+import termios
+
+import numpy as np
+import pytest
+from terminal_rig import terminal
+
+from vla.cli import main
+from vla.teleop.keys import ESCAPE_S, HOLD_S, SLOWLY, KeyReader, Keys
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"wW g\r\x7f", ["w", "W", "space", "g", "enter", "backspace"]),
+        (b"\x1b[H\x1b[1~\x1bOH", ["home"] * 3),
+        (b"\x1b[A\x1b[3;5~w", ["w"]),  # arrows and others mean nothing
+        (b"w\x1b[24;80Rw", ["w", "answer", "w"]),
+        (b"\x1bw", ["escape", "w"]),  # Alt and a key: stops rather than moves
+        (b"\x1b\x1b[24;80R", ["escape", "answer"]),
+        ("ü".encode(), ["ü"]),
+        (b"\xff\xfew", ["\ufffd", "\ufffd", "w"]),
+    ],
+)
+def test_what_a_terminal_sends_is_read_as_keys(data, keys):
+    assert KeyReader().feed(data, 0.0) == keys
+    one_by_one = KeyReader()
+    assert [key for byte in data for key in one_by_one.feed(bytes([byte]), 0.0)] == keys
+
+
+def test_escape_alone_is_the_key_once_nothing_follows():
+    reader = KeyReader()
+    assert reader.feed(b"\x1b", 0.0) == [] and reader.feed(b"", ESCAPE_S / 2) == []
+    assert reader.feed(b"", 1.1 * ESCAPE_S) == ["escape"]
+    assert reader.feed(b"", 1.0) == []
+
+
+def test_a_key_is_held_while_it_repeats_and_a_moment_longer():
+    keys = Keys()
+    for now in np.arange(0, 1, 0.04):
+        keys.press("w", now)
+        np.testing.assert_array_equal(keys.move(now + 0.03), [1, 0, 0, 0, 0, 0])
+    assert keys.move(0.96 + HOLD_S / 2)[0] == 1 and not keys.move(0.96 + 1.01 * HOLD_S).any()
+
+
+def test_keys_add_up_shift_is_slow_and_opposite_ones_cancel():
+    keys = Keys()
+    keys.press("W", 0.0)
+    keys.press("l", 0.0)
+    np.testing.assert_array_equal(keys.move(0.01), [SLOWLY, 0, 0, 0, 0, -1])
+    keys.press("j", 0.02)
+    assert keys.move(0.03)[5] == 0
+
+
+def test_typing_an_instruction_lets_go_of_the_arm_and_moves_nothing():
+    keys = Keys()
+    keys.press("space", 0.0)
+    assert keys.reading(0.0, 0.0).clutch
+    assert keys.press("/", 0.0) == []
+    for key in ("l", "i", "f", "f", "backspace", "t", "space", "i", "t"):
+        assert keys.press(key, 0.0) == []
+    assert keys.typing == "lift it" and not keys.move(0.0).any() and not keys.reading(0.0, 0.0).clutch
+    assert keys.press("enter", 0.0) == [("instruct", "lift it")] and keys.typing is None
+
+
+def test_escape_stops_also_while_an_instruction_is_typed():
+    keys = Keys()
+    keys.press("/", 0.0)
+    keys.press("y", 0.0)
+    assert keys.press("escape", 0.0) == [("stop", None)] and keys.typing is None
+
+
+def test_without_a_terminal_it_says_so(tmp_path, capsys, monkeypatch):
+    with open("/dev/null") as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert main(["teleop", "--device", "keyboard", "--out", str(tmp_path / "data")]) == 2
+    assert "standard input is none" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+SESSION = ("teleop", "--device", "keyboard", "--heartbeat", "5", "--operator", "me", "--out")
+
+
+def record_a_take(tty):
+    tty.await_text("The arm holds")
+    tty.press(b"\r", "recording: ")
+    tty.press(b" ", "You (drive|hold)")
+    tty.hold(b"a", "You drive.*● [1-9]")
+    tty.press(b"y", "kept as a success")
+    tty.await_text("1 take ")
+
+
+def test_a_session_at_the_keyboard_of_a_terminal(tmp_path):
+    out = tmp_path / "data"
+    with terminal(*SESSION, str(out)) as tty:
+        record_a_take(tty)
+        tty.press(b"\r", "recording: ")
+        tty.await_text("● [0-9]\\.[3-9]")
+        tty.press(b"\x1b", "Stopped: emergency stop")
+        tty.press(b"\x1b[H", "the stop is released")
+        tty.press(b"n", "kept as a failure")
+        tty.await_text("2 takes")
+        tty.press(b"/tidy up\r", "you judge")
+        tty.press(b"\r", "recording: tidy up")
+        tty.press(b"x", "discarded")
+        tty.press(b"z", "newest take is gone")
+        assert tty.settings()[3] & termios.ECHO == 0
+        assert tty.end() == 0
+        assert "1 takes added to" in tty.text()
+        assert tty.settings() == tty.before, "the terminal is as it was"
+    (take,) = json.loads((out / "meta" / "takes.json").read_text())
+    assert take["success"] and take["device"] == "keyboard" and take["operator"] == "me"
+
+
+def test_a_terminal_that_falls_silent_lets_go_of_the_arm_and_one_that_hangs_up_ends_the_session(tmp_path):
+    with terminal(*SESSION, str(tmp_path / "data")) as tty:
+        tty.await_text("The arm holds")
+        tty.press(b" ", "You (drive|hold)")
+        mark = tty.mark
+        tty.answers = False  # a connection that stalls: nothing comes, and nothing says so
+        tty.await_text("heartbeat was lost: the arm holds", since=mark)
+        tty.answers = True
+        tty.hang_up()
+        assert tty.process.wait(300) == 0

@@ -1,0 +1,114 @@
+"""Episodes in wall-clock time: the scenes of `vla eval`, on a robot that does not wait for the policy."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.evaluation import instructions
+from vla.evaluation.episode import EpisodeResult, choose, replaced
+from vla.evaluation.pool import Job
+from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
+from vla.evaluation.setup import Setup
+from vla.robots.gym_sim import make_robot
+from vla.robots.sim_body import DT
+from vla.robots.sim_wires import World
+from vla.runtime.supervisor import RunSettings
+
+
+def play_in_real_time(setup: Setup, jobs: Sequence[Job]) -> Generator[EpisodeResult]:
+    """Play every job, one after the other, each with processes of its own; yields results as they come.
+
+    An episode lasts as long as on simulated time: the steps of its scene, at the robot's rate. Raises UserError as
+    `run_in_real_time` does.
+    """
+    how = RunSettings()
+    if setup.play.timing.s2_period is not None:
+        how = replace(how, s2_period=setup.play.timing.s2_period)
+    with make_robot(setup.env, setup.task, setup.split, render=False) as twin:
+        for job in jobs:
+            yield _play(setup, job, twin, how)
+
+
+def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
+    """twin: the scene in this process, asked what it wants and how long it may take; nothing moves in it."""
+    twin.reset(job.seed)
+    given = twin.instruction
+    wanted = job.instruction or choose(twin, setup.play.choice, job.seed, job.index)
+    if wanted != given:
+        twin.set_instruction(wanted)
+    request = instructions.current(twin)
+    world = World(setup.env, job.seed, setup.task, setup.split, None if wanted == given else wanted)
+    rate = twin.spec.rate_hz
+    with tempfile.TemporaryDirectory(prefix="vla-episode-") as folder:
+        run = RealTimeRun(setup.policy, world, twin.max_steps / rate, Path(folder), how=how)
+        result = run_in_real_time(run)
+    telemetry, body = result.telemetry, result.body
+    last = body.ticks * DT if body.solved_s is None else body.solved_s
+    return EpisodeResult(
+        index=job.index,
+        seed=job.seed,
+        family=twin.family,
+        split=request.split if request is not None else "train",
+        instruction=result.instruction,
+        original=replaced(result.instruction, wanted, given, setup.play.choice),
+        success=body.solved_s is not None,
+        steps=math.ceil((last - result.asked_s) * rate),
+        words=None,
+        s1_ms=telemetry.s1_ms,
+        s2_ms=telemetry.s2_ms,
+        s2_age_s=[age for _, age in telemetry.ages],
+        counts=_counts(result),
+        delays={
+            "s2_delay": telemetry.s2_delays,
+            "s2_period": np.diff(telemetry.s2_times).tolist(),
+            "s1_delay": [rate * seconds for seconds in telemetry.s1_delays],
+        },
+    )
+
+
+def _counts(result: RunResult) -> dict[str, int]:
+    """slipped_ms: for so long the robot's own time stood still, because the machine was too busy for it."""
+    summary = result.telemetry.summary()
+    counts = {name: int(summary[name]) for name in ("late_chunks", "refused_chunks", "missed", "starvations")}
+    return counts | {"restarts": len(result.telemetry.events), "slipped_ms": round(1e3 * result.body.slipped)}
+
+
+def measured_timing(results: Sequence[EpisodeResult]) -> dict[str, float | None]:
+    """The latencies to charge on simulated time for the same: medians, from the capture of the images on.
+
+    s2_delay, s2_period: seconds; s1_delay: control steps. None where nothing was measured.
+    """
+
+    def median(key: str) -> float | None:
+        values = [value for result in results for value in result.delays.get(key, ())]
+        return float(np.median(values)) if values else None
+
+    steps = median("s1_delay")
+    return {
+        "s2_delay": median("s2_delay"),
+        "s2_period": median("s2_period"),
+        "s1_delay": None if steps is None else math.ceil(steps),
+    }
+
+
+def print_measured(document: Mapping[str, Any]) -> None:
+    """What was measured, and the command that plays the same episodes at the same latencies on simulated time."""
+    measured, slipped = document["measured"], document["counts"]["slipped_ms"]
+    if None in measured.values():
+        print("in real time: S1 or S2 did nothing to measure")
+        return
+    options = document["options"]
+    charged = f"--s2-delay {measured['s2_delay']:.3g} --s2-period {measured['s2_period']:.3g}"
+    asked = f"--policy {document['policy']} --env {document['env']} --episodes {document['episodes']}"
+    asked += f" --seed {document['seed']} --task {options['task']} --split {options['split']}"
+    print("on simulated time, at the same latencies, paired with this if it was written as --json FILE:")
+    print(f"  vla eval {asked}{' --swap' * options['swap']} {charged} --s1-delay {measured['s1_delay']} --compare FILE")
+    if slipped:
+        print(f"the machine was too busy: the robot's time stood still for {slipped / 1e3:.1f} s")

@@ -1,0 +1,93 @@
+"""Which policy a name means: one that is loaded here, or one on a server; either has both halves, think and act."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from vla import assets
+from vla.errors import UserError
+from vla.processes import Maker
+
+if TYPE_CHECKING:
+    from vla.runtime.pilot import Policy
+    from vla.serve.client import RemotePolicy
+    from vla.tandem import TandemPolicy
+
+API_KEY = "VLA_API_KEY"
+"""The environment variable with the key that a server may want."""
+PATIENCE_S = 60.0
+"""How long an answer is waited for where the world waits too."""
+REAL_TIME_PATIENCE_S = 5.0
+"""And where it does not: shorter than a part may go without a sign of life (`RunSettings.hung`)."""
+
+
+def is_remote(name: str) -> bool:
+    """Whether it is the address of a server: `ws://host:port`, or `wss://` through TLS."""
+    return name.startswith(("ws://", "wss://"))
+
+
+def check_policy(name: str) -> None:
+    """UserError if there is no such policy, before any work: no weights are loaded, a server is asked who it is."""
+    if is_remote(name):
+        connect(name).close()
+    elif not is_peer(name):
+        assets.find("policy", name)
+
+
+def is_peer(name: str) -> bool:
+    """Whether it is a folder with a checkpoint of LeRobot's, which can be driven, but not trained or served."""
+    folder = Path(name).expanduser()
+    files = ("config.json", "model.safetensors")
+    return all((folder / file).is_file() for file in files) and not (folder / "tandem.json").is_file()
+
+
+def load_policy(name: str, timeout: float = PATIENCE_S) -> Policy:
+    """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
+
+    A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. Raises UserError if
+    there is no such policy or its files are damaged, and as `RemotePolicy` does.
+    """
+    if is_remote(name):
+        return cast("Policy", connect(name, timeout))
+    return _load_peer(name) if is_peer(name) else load_here(name)
+
+
+def _load_peer(name: str) -> Policy:
+    if importlib.util.find_spec("lerobot") is None:
+        raise UserError(f"policy {name} is LeRobot's, and Python package lerobot is missing: pip install 'vla[data]'")
+    from vla.peers.policy import PeerPolicy
+
+    return PeerPolicy.from_pretrained(Path(name).expanduser())
+
+
+def load_here(name: str) -> TandemPolicy:
+    """As `load_policy`, for what needs the model itself: no server will do."""
+    folder = assets.find("policy", name)
+    from vla.tandem import TandemPolicy
+
+    return TandemPolicy.from_pretrained(folder)
+
+
+def policy_maker(name: str) -> Maker:
+    """How the processes of S1 and S2 get it in real time. Raises UserError as `check_policy` does.
+
+    A server must be there now; when it goes away later, they go on asking.
+    """
+    if not is_remote(name):
+        return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": str(assets.find("policy", name))})
+    with connect(name) as remote:
+        known = remote.metadata
+    return Maker(f"{__name__}:connect", {"url": name, "timeout": REAL_TIME_PATIENCE_S, "metadata": known})
+
+
+def connect(url: str, timeout: float = PATIENCE_S, metadata: Mapping[str, Any] | None = None) -> RemotePolicy:
+    """With the key in VLA_API_KEY, if any; otherwise as `RemotePolicy`."""
+    try:
+        from vla.serve.client import RemotePolicy
+    except ModuleNotFoundError as error:
+        raise UserError(f"policy {url}: Python package {error.name} is missing: pip install 'vla[serve]'") from None
+    return RemotePolicy(url, os.environ.get(API_KEY), timeout, metadata)
