@@ -223,7 +223,7 @@ class GymRobot:
         return list(self._connected().unwrapped.instructions())
 
     def paraphrases(self) -> list[str]:
-        return list(self._connected().unwrapped.paraphrases())
+        return list(getattr(self._connected().unwrapped, "paraphrases", list)())
 
     def others(self) -> list[str]:
         return list(getattr(self._connected().unwrapped, "others", list)())
