@@ -14,7 +14,7 @@ from typing import Literal
 
 from vla.errors import UserError
 
-Kind = Literal["policy", "recipe", "robot", "card", "mixture"]
+Kind = Literal["policy", "recipe", "contest", "robot", "card", "mixture"]
 
 ROOTS = (Path(__file__).parent / "shipped", Path(__file__).parent.parent)
 """The installed copy first, then the checkout."""
@@ -22,6 +22,7 @@ ROOTS = (Path(__file__).parent / "shipped", Path(__file__).parent.parent)
 _PLACES: dict[str, tuple[str, str]] = {
     "policy": ("policies", "*/tandem.json"),
     "recipe": ("policies/recipes", "*.yaml"),
+    "contest": ("policies/contests", "*.yaml"),
     "robot": ("policies/robots", "*.yaml"),
     "card": ("datasets", "*.yaml"),
     "mixture": ("datasets/mixtures", "*.yaml"),

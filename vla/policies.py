@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from vla import assets
@@ -32,19 +34,34 @@ def check_policy(name: str) -> None:
     """UserError if there is no such policy, before any work: no weights are loaded, a server is asked who it is."""
     if is_remote(name):
         connect(name).close()
-    else:
+    elif not is_peer(name):
         assets.find("policy", name)
+
+
+def is_peer(name: str) -> bool:
+    """Whether it is a folder with a checkpoint of LeRobot's, which can be driven, but not trained or served."""
+    folder = Path(name).expanduser()
+    files = ("config.json", "model.safetensors")
+    return all((folder / file).is_file() for file in files) and not (folder / "tandem.json").is_file()
 
 
 def load_policy(name: str, timeout: float = PATIENCE_S) -> Policy:
     """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
 
-    timeout: seconds to wait for a server's answer. Raises UserError if there is no such policy or its files are
-    damaged, and as `RemotePolicy` does.
+    A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. Raises UserError if
+    there is no such policy or its files are damaged, and as `RemotePolicy` does.
     """
     if is_remote(name):
         return cast("Policy", connect(name, timeout))
-    return load_here(name)
+    return _load_peer(name) if is_peer(name) else load_here(name)
+
+
+def _load_peer(name: str) -> Policy:
+    if importlib.util.find_spec("lerobot") is None:
+        raise UserError(f"policy {name} is LeRobot's, and Python package lerobot is missing: pip install 'vla[data]'")
+    from vla.peers.policy import PeerPolicy
+
+    return PeerPolicy.from_pretrained(Path(name).expanduser())
 
 
 def load_here(name: str) -> TandemPolicy:

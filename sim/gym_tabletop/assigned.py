@@ -63,6 +63,17 @@ class AssignedTable(Table):
         now, project_once = self.scene(), functools.cache(self._project)  # a request has many phrasings
         return [a.instruction(now, project_once) for a in assignments(now, self._listed())]
 
+    def paraphrases(self) -> list[str]:
+        """What is asked now in words that no demonstration uses; of a held-out pair, in any other words.
+
+        None while a mind is still to be changed: what is said next would be lost.
+        """
+        if self._change_at is not None:
+            return []
+        said = list(self._assignment.task.sentences(self._assignment.request))
+        held_out = [text for text, split in said if split == "phrasing"]
+        return held_out or [text for text, _ in said if text != self.task_description]
+
     def half_done(self) -> list[Instruction]:
         """Instructions to do two things of which the first is done already, labelled with the second."""
         now, project_once = self.scene(), functools.cache(self._project)

@@ -1,7 +1,7 @@
 """The tabletop as a Gymnasium environment: a seven-joint arm does as it is told on a table of coloured things."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,6 +17,7 @@ from gym_tabletop.instructions import SPLITS, choose
 from gym_tabletop.kinematics import integrate_delta
 from gym_tabletop.layout import Layout, sample_layout, sample_suite_layout
 from gym_tabletop.palette import PAIRS
+from gym_tabletop.perturbation import LOOKS, Area, Perturbation
 from gym_tabletop.randomization import randomize_look
 from gym_tabletop.still import PLAYED, WEIGHTS, play_for_still, pose_for_still
 from gym_tabletop.tasks import SUITE, TASKS, Skill, Task
@@ -31,6 +32,8 @@ DELTA_LIMIT = np.array([0.04] * 3 + [0.25] * 3)
 """Largest end-effector delta of one step: m and rad."""
 CHANGE_STEPS = (10, 40)
 """When a mind is changed, in control steps."""
+AREA = Area((0.36, -0.32), (0.72, 0.32))
+"""Where distractors may stand."""
 HOME_SPREAD = 0.06
 """The arm starts at HOME give or take this many radians per joint."""
 
@@ -46,7 +49,8 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
     An episode's scene, words and outcome depend on its reset seed alone. `task`: a family or "all"; `split`: which
     words and targets may be drawn ("train", held-out "phrasing" or "pair", or "all"); `randomize`: vary colours,
     light, table and camera pose; `events`: in every other episode the target is moved by hand, or slips out of the
-    gripper; `render=False` gives black images to whoever needs physics only.
+    gripper; `perturb`: some of `gym_tabletop.perturbation.LOOKS`, in the pictures only; `render=False` gives black
+    images to whoever needs physics only.
     """
 
     metadata = {  # noqa: RUF012  gymnasium declares it as an instance variable
@@ -64,6 +68,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
         randomize: bool = False,
         suite: bool = False,
         events: bool = False,
+        perturb: Sequence[str] = (),
         render: bool = True,
         render_mode: str | None = "rgb_array",
     ) -> None:
@@ -72,13 +77,15 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
         _check_choice("split", split, SPLITS)
         _check_choice("action_mode", action_mode, ACTION_MODES)
         _check_choice("quality", quality, ("fast", "high"))
+        for look in perturb:
+            _check_choice("perturb", look, LOOKS)
         self.families = tuple(tasks) if task == "all" else (task,)
         if split == "pair":
             self.families = tuple(f for f in self.families if _has_pair(tasks[f]))
             if not self.families:
                 raise ValueError(f"split='pair' has nothing to hold out of task={task!r}, which names no objects")
         super().__init__(obs_size, quality == "high", tasks, split)
-        self.suite, self.events = suite, events
+        self.suite, self.events, self.perturb = suite, events, tuple(perturb)
         self.action_mode, self.randomize = action_mode, randomize
         self.render_mode, self._max_episode_steps = render_mode, MAX_EPISODE_STEPS
         self._render_images = render
@@ -127,6 +134,9 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
         self._event = Event.sample(rng) if self.events and rng.random() < 0.5 else None
         if played:
             play_for_still(self, rng)
+        if self.perturb:
+            seed = int(rng.integers(2**31)) if seed is None else seed
+            self.perturbation = Perturbation(self.perturb, seed, self.model, self.data, AREA)
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Camera images of a scene, fast enough for training on a laptop's software rasteriser."""
 
 import math
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
@@ -25,9 +26,13 @@ class CameraRenderer:
             for flag in _COSTLY:
                 self._renderer.scene.flags[flag] = 0
 
-    def image(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """RGB image (size, size, 3) of `camera`."""
+    def image(
+        self, data: mujoco.MjData, camera: str, change: Callable[[mujoco.MjvScene], None] | None = None
+    ) -> NDArray[np.uint8]:
+        """RGB image (size, size, 3) of `camera`. change: what to do to the abstract scene before it is rendered."""
         self._renderer.update_scene(data, camera, self._options)
+        if change is not None:
+            change(self._renderer.scene)
         return self._renderer.render().copy()
 
     def geometry(self, data: mujoco.MjData, camera: str) -> NDArray[np.int32]:

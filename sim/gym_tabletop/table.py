@@ -11,6 +11,7 @@ from gym_tabletop.cells import class_of_geoms, majority
 from gym_tabletop.kinematics import ArmKinematics
 from gym_tabletop.layout import Layout
 from gym_tabletop.palette import DRAWER
+from gym_tabletop.perturbation import Perturbation
 from gym_tabletop.rendering import CameraRenderer, project
 from gym_tabletop.scene_truth import Scene, Thing
 
@@ -24,6 +25,7 @@ class Table:
         self.data = mujoco.MjData(self.model)
         self._pristine = {name: getattr(self.model, name).copy() for name in _MUTABLE}
         self._renderer: CameraRenderer | None = None
+        self.perturbation: Perturbation | None = None
         self.kinematics = ArmKinematics()
         self._tool = self.model.site("tool").id
         self._front = self.model.camera("front").id
@@ -35,7 +37,8 @@ class Table:
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB image (S, S, 3) of `camera` as things stand."""
-        return self._camera_renderer().image(self.data, camera)
+        change = None if self.perturbation is None else self.perturbation.through(fixed=camera == "front")
+        return self._camera_renderer().image(self.data, camera, change)
 
     def close(self) -> None:
         if self._renderer is not None:

@@ -34,7 +34,9 @@ def test_without_thoughts_s2_is_not_asked(expert_anywhere):
 
 
 def test_the_report_is_one_file_that_needs_no_other(expert_anywhere, tmp_path):
-    evaluate("expert", "tabletop", 2, 100_000, EvalOptions(report=tmp_path / "r", swap=True), loaded=expert_anywhere)
+    evaluate(
+        "expert", "tabletop", 2, 100_000, EvalOptions(report=tmp_path / "r", perturb=("swap",)), loaded=expert_anywhere
+    )
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["report.html"]
     html = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)

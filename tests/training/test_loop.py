@@ -136,6 +136,16 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
         fit(LineStage(), CONFIG, tmp_path / "out")
 
 
+def test_a_run_can_be_given_a_time_instead_of_steps(tmp_path):
+    config = replace(CONFIG, seconds=0.3, steps=1, final_lr=0.0, warmup=0)
+    fit(LineStage(pause=0.01), config, tmp_path)
+    logged = [line for line in lines(tmp_path) if line["kind"] == "train"]
+    assert logged[-1]["spent_s"] >= 0.3 and logged[-1]["lr"] == pytest.approx(0, abs=1e-9)
+    assert logged[0]["lr"] > 0 and logged[-1]["step"] > 1
+    fit(LineStage(), config, tmp_path)
+    assert lines(tmp_path)[-1]["step"] == logged[-1]["step"], "its time is up"
+
+
 def test_a_stage_that_saves_does_so_with_every_checkpoint(tmp_path):
     class Saving(LineStage):
         def save(self, out: Path) -> None:

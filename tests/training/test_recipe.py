@@ -223,3 +223,15 @@ def test_hindsight_without_annotations_is_said_before_training(recipe, episodes,
     ):
         train([episodes, stills], tmp_path / "run", recipe, "cpu")
     assert not (tmp_path / "run" / "1-words").exists()
+
+
+def test_a_recipe_can_be_trained_by_the_clock(recipe, stills, episodes, tmp_path) -> None:
+    pytest.importorskip("lerobot")
+    from vla.bench.contest import Entrant, train_entrant
+
+    entrant = Entrant("ours", recipe=str(recipe), shares=(0.4, 0.3, 0.3), change={"replan_steps": 3})
+    found = train_entrant(entrant, [stills, episodes], 0.6, tmp_path / "out", "cpu")
+    assert 0.6 <= found.seconds <= found.wall_s and found.samples_per_s > 0
+    assert TandemPolicy.from_pretrained(found.policy).config.replan_steps == 3
+    logged = {stage: (tmp_path / "out/run" / stage / "log.jsonl").read_text() for stage in ("1-words", "3-joint")}
+    assert all('"spent_s"' in text for text in logged.values())

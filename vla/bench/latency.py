@@ -13,12 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
+from vla.bench.points import families_in_turn, measure
 from vla.bench.table import Row, report
 from vla.errors import UserError
-from vla.evaluation.console import progress_bar
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
-from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.robots.gym_sim import find_environment
@@ -73,7 +72,6 @@ def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None =
             assets.find("policy", policy)
     assets.check_folder_writable(out, "--out")
     points = list(dict.fromkeys(_points(study)))
-    (out / "points").mkdir(parents=True, exist_ok=True)
     outcomes = {point: _measure(study, point, out / "points" / point.file, workers, loaded) for point in points}
     document = _document(study, outcomes)
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -99,25 +97,10 @@ def _points(study: Study) -> Iterator[Point]:
 def _measure(study: Study, point: Point, file: Path, workers: int, loaded: Policy | None) -> list[bool]:
     """Outcomes in seed order; family i of the study plays the seeds seed + i, seed + i + n, ..."""
     asked = {"study": vars(study) | {"tasks": list(study.tasks)}, "point": vars(point)}
-    if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known.get("asked") != asked:
-            raise UserError(f"bench latency: {file} is of another study; choose another --out")
-        return list(known["outcomes"])
-    outcomes: dict[int, bool] = {}
     timing = Timing(point.s2_delay, None, point.s1_delay)
-    with progress_bar(file.stem, study.episodes) as show:
-        for which, task in enumerate(study.tasks):
-            setup = Setup(point.policy, study.env, task, play=Play(timing, variant=point.variant))
-            jobs = [Job(i, study.seed + i) for i in range(which, study.episodes, len(study.tasks))]
-            for result in play_all(setup, jobs, workers, loaded):
-                outcomes[result.index] = result.success
-                show(result)
-    ordered = [outcomes[index] for index in sorted(outcomes)]
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, "outcomes": ordered}), encoding="utf-8")
-    partial.replace(file)
-    return ordered
+    setup = Setup(point.policy, study.env, play=Play(timing, variant=point.variant))
+    parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
+    return measure(file, asked, parts, workers, loaded).outcomes
 
 
 def _document(study: Study, outcomes: dict[Point, list[bool]]) -> dict[str, Any]:

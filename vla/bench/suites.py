@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vla import assets
 from vla.bench.table import Row, report
 from vla.data.attempts import expert_maker
 from vla.data.staging import Span
@@ -38,23 +41,28 @@ def expert_tasks(env: str, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t for name in wanted for t in entry.groups.get(name, (name,)))) or entry.families
 
 
-def bench_experts(check: ExpertCheck, workers: int) -> dict[str, Any]:
+def bench_experts(check: ExpertCheck, workers: int, out: Path) -> dict[str, Any]:
     """Success of the experts, task by task; returns the benchmark document, with every outcome in "tasks".
 
-    Raises UserError for an environment that has no loop of its own to compare with.
+    out: keeps every task that is done, so that the check can be made in parts or go on after an interruption, and the
+    table of those asked for as `experts.md`. Raises UserError for an environment that has no loop of its own to compare
+    with, or if `out` holds another check.
     """
     if set(check.tasks) - set(METAWORLD_MT50):
         raise UserError(f"bench suites --experts: {check.env} has no experts of its own; there are: metaworld")
-    found: dict[str, dict[str, list[bool]]] = {}
-    with progress_bar("experts", len(check.tasks)) as advance:
+    assets.check_folder_writable(out, "--out")
+    found = {task: known for task in check.tasks if (known := _known(check, out, task))}
+    left = replace(check, tasks=tuple(task for task in check.tasks if task not in found))
+    with progress_bar("experts", len(check.tasks), len(found)) as advance:
 
         def note(result: tuple[str, list[bool], list[bool]]) -> None:
             task, ours, theirs = result
             found[task] = {"ours": ours, "theirs": theirs}
+            _keep(check, out, task, found[task])
             advance(1)
 
-        spans = [Span(i, i + 1) for i in range(len(check.tasks))]
-        run_spans(_ExpertWorker, check, spans, workers, note)
+        spans = [Span(i, i + 1) for i in range(len(left.tasks))]
+        run_spans(_ExpertWorker, left, spans, workers, note)
     tasks = {task: found[task] for task in check.tasks}
     sums = {task: (sum(both["ours"]), sum(both["theirs"])) for task, both in tasks.items()}
     peer = "own loop"
@@ -62,10 +70,41 @@ def bench_experts(check: ExpertCheck, workers: int) -> dict[str, Any]:
     rows = [Row(task, share * ours, "success", peer, share * theirs) for task, (ours, theirs) in sums.items()]
     ours, theirs = np.sum(list(sums.values()), axis=0) / (check.episodes * len(tasks))
     rows.append(Row("all", float(ours), "success", peer, float(theirs)))
+    (out / "experts.md").write_text(_page(check, tasks), encoding="utf-8")
     differing = [task for task, both in tasks.items() if both["ours"] != both["theirs"]]
     document = report(f"Experts of {check.env}, {check.episodes} episodes a task", rows)
     print("every episode ends alike in both loops" if not differing else f"episodes differ in: {', '.join(differing)}")
     return document | {"seed": check.seed, "tasks": tasks}
+
+
+def _known(check: ExpertCheck, out: Path, task: str) -> dict[str, list[bool]] | None:
+    """The outcomes of a task that is done, if it is."""
+    file = out / "points" / f"{task}.json"
+    if not file.is_file():
+        return None
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if known["asked"] != [check.episodes, check.seed]:
+        raise UserError(f"bench suites: {file} is of other episodes; choose another --out")
+    return {"ours": known["ours"], "theirs": known["theirs"]}
+
+
+def _keep(check: ExpertCheck, out: Path, task: str, outcomes: dict[str, list[bool]]) -> None:
+    file = out / "points" / f"{task}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"asked": [check.episodes, check.seed], **outcomes}), encoding="utf-8")
+    partial.replace(file)
+
+
+def _page(check: ExpertCheck, tasks: dict[str, dict[str, list[bool]]]) -> str:
+    title = f"Experts of {check.env}: successes in {check.episodes} episodes a task, from seed {check.seed}"
+    lines = [f"# {title}", "", "| task | through this adapter | in its own loop | alike |", "|---|---|---|---|"]
+    for task, both in tasks.items():
+        alike = sum(ours == theirs for ours, theirs in zip(both["ours"], both["theirs"], strict=True))
+        lines.append(f"| {task} | {sum(both['ours'])} | {sum(both['theirs'])} | {alike} of {check.episodes} |")
+    ours, theirs = (sum(sum(both[side]) for both in tasks.values()) for side in ("ours", "theirs"))
+    lines.append(f"| all {len(tasks)} | {ours} | {theirs} | |")
+    return "\n".join([*lines, ""])
 
 
 class _ExpertWorker:

@@ -44,6 +44,12 @@ def environment(text: str) -> str:
     return one_of("environment", ENVIRONMENTS)(text)
 
 
+def perturbation(text: str) -> str:
+    from vla.evaluation.perturbations import PERTURBATIONS
+
+    return one_of("perturbation", PERTURBATIONS)(text)
+
+
 def variant(text: str) -> str:
     from vla.runtime.variants import VARIANTS
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
+from vla.cli.arguments import device, environment, existing_folder, one_of, seconds, whole
 from vla.cli.common import add_command, add_workers, check_outputs, write_json
 from vla.errors import UserError
 
@@ -22,13 +22,20 @@ def add(commands: Any) -> None:
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
-    parser.add_argument("--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld")
+    parser.add_argument(
+        "--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld; policies: tabletop"
+    )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="latency, suites: these (default all)")
-    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (latency: 200), or a task (suites: 20)")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
+    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (default 200), or a task (suites: 20)")
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
-    parser.add_argument("--seconds", type=seconds, metavar="S", help="runtime: 30 of each; dds: 60; teleop: 600")
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        metavar="S",
+        help="how long (runtime: 30 of each, dds: 60, teleop: 600, policies: 1800)",
+    )
     parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
     doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
@@ -40,7 +47,12 @@ def add(commands: Any) -> None:
     loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
-    latency.add_argument("--out", type=Path, default=Path("outputs/latency"), metavar="D", help="default %(default)s")
+    parser.add_argument("--out", type=Path, metavar="D", help="folder (default outputs/WHAT)")
+    policies = parser.add_argument_group("policies")
+    policies.add_argument("--contest", default="tabletop", metavar="C", help="who: a shipped name or a file of YAML")
+    policies.add_argument("--dataset", nargs="+", default=[], type=existing_folder, metavar="DIR", help="to train on")
+    policies.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these of the contest (default all)")
+    policies.add_argument("--device", type=device, default="auto", metavar="D", help="of training (default auto)")
     add_workers(parser)
 
 
@@ -50,7 +62,7 @@ def _bench(args: argparse.Namespace) -> None:
         if args.seconds is not None:
             raise UserError("bench: give --seconds or --minutes, not both")
         args.seconds = 60 * args.minutes
-    args.env = args.env or ("metaworld" if args.what == "suites" else "tabletop-suite")
+    args.env = args.env or {"suites": "metaworld", "policies": "tabletop"}.get(args.what, "tabletop-suite")
     document = BENCHES[args.what][1](args)
     if args.json:
         write_json(args.json, document)
@@ -67,7 +79,24 @@ def _latency(args: argparse.Namespace) -> Document:
 
     tasks = default_tasks(args.env, args.tasks)
     study = Study(args.policy, args.peer, args.env, tasks, args.episodes or 200, args.seed)
-    return bench_latency(study, args.out, args.workers)
+    return bench_latency(study, args.out or Path("outputs/latency"), args.workers)
+
+
+def _perturbations(args: argparse.Namespace) -> Document:
+    from vla.bench.perturbations import Study, bench_perturbations
+
+    study = Study(args.policy, args.env, tuple(args.tasks) or ("all",), args.episodes or 200, args.seed)
+    return bench_perturbations(study, args.out or Path("outputs/perturbations"), args.workers)
+
+
+def _policies(args: argparse.Namespace) -> Document:
+    from vla.bench.contest import load_field
+    from vla.bench.policies import Contest, bench_policies, entrants
+
+    field = entrants(load_field(args.contest), args.only)
+    tasks, seconds = tuple(args.tasks) or ("all",), args.seconds or 1800.0
+    contest = Contest(tuple(args.dataset), seconds, args.env, tasks, args.episodes or 100, args.seed, args.device)
+    return bench_policies(contest, field, args.out or Path("outputs/policies"), args.workers)
 
 
 def _serve(args: argparse.Namespace) -> Document:
@@ -105,7 +134,7 @@ def _suites(args: argparse.Namespace) -> Document:
         from vla.bench.suites import ExpertCheck, bench_experts, expert_tasks
 
         check = ExpertCheck(args.env, expert_tasks(args.env, args.tasks), args.episodes or 20, args.seed)
-        return bench_experts(check, args.workers)
+        return bench_experts(check, args.workers, args.out or Path("outputs/experts"))
     from vla.evaluation.suites.listing import list_suites
 
     return list_suites()
@@ -138,6 +167,14 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     "latency": (
         "success against the delays of S2 and S1, of a policy run at two speeds and otherwise (see --policy)",
         _latency,
+    ),
+    "perturbations": (
+        "success under other words, other light, a moved camera, distractors and delays, in one table (see --policy)",
+        _perturbations,
+    ),
+    "policies": (
+        "ours and LeRobot's, trained for the same time: success, delays, speed in one table (see --contest)",
+        _policies,
     ),
     "serve": ("what serving over a websocket costs beside the model's own time (see --policy)", _serve),
     "runtime": (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import existing_file, existing_folder, seconds, variant, whole
+from vla.cli.arguments import existing_file, existing_folder, perturbation, seconds, variant, whole
 from vla.cli.common import (
     POLICY,
     add_command,
@@ -25,6 +25,7 @@ from vla.errors import UserError
 from vla.policies import check_policy
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
+PERTURB_HELP = "paraphrase or swap (the words), distractors, light, camera (the pictures); several at once"
 
 
 def add(commands: Any) -> None:
@@ -45,7 +46,8 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
-    parser.add_argument("--swap", action="store_true", help="change the instruction to another object of the scene")
+    parser.add_argument("--perturb", nargs="+", action="extend", type=perturbation, metavar="NAME", help=PERTURB_HELP)
+    parser.add_argument("--swap", action="append_const", dest="perturb", const="swap", help="as --perturb swap")
     parser.add_argument("--variant", type=variant, default="two-speed", metavar="V", help=VARIANT_HELP)
     parser.add_argument(
         "--no-thoughts",
@@ -84,7 +86,7 @@ def _eval(args: argparse.Namespace) -> None:
     options = EvalOptions(
         task=args.task,
         split=args.split,
-        swap=args.swap,
+        perturb=tuple(args.perturb or ()),
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         real_time=args.real_time,
@@ -97,8 +99,8 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    if args.report or args.compare or args.swap or args.real_time or args.variant != "two-speed":
-        said = "--report, --compare, --swap, --real-time and --variant"
+    if args.report or args.compare or args.perturb or args.real_time or args.variant != "two-speed":
+        said = "--report, --compare, --perturb, --real-time and --variant"
         raise UserError(f"eval: {said} are for environments, not for --dataset")
     from vla.evaluation.offline import evaluate_offline
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla.cli.arguments import existing_folder, gigabytes
+from vla.cli.arguments import existing_folder, gigabytes, whole
 from vla.cli.common import add_command, check_outputs, write_json
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ def add(kinds: Any) -> None:
     )
     stats = add_command(kinds, "stats", _stats, "statistics of states and actions, each and together")
     stats.add_argument("datasets", nargs="+", type=existing_folder, metavar="DIR", help="LeRobot v3 datasets")
+    embed = add_command(
+        kinds, "embed", _embed, "a copy that carries instructions as numbers, for LeRobot's ACT, Diffusion"
+    )
+    embed.add_argument("dataset", type=existing_folder, metavar="DIR", help="a LeRobot v3 dataset")
+    embed.add_argument("--out", required=True, type=Path, metavar="OUT", help="the copy; its videos are hard links")
+    embed.add_argument("--size", type=whole(8), default=128, metavar="N", help="of an embedding (default %(default)s)")
     mixture = add_command(kinds, "mixture", _mixture, "what share of the draws each dataset gets")
     mixture.add_argument("mixture", metavar="NAME", help="a shipped mixture or a YAML file")
     mixture.add_argument("--root", required=True, type=existing_folder, metavar="DIR", help="where the datasets are")
@@ -42,6 +48,13 @@ def _cache(args: argparse.Namespace) -> None:
         f"{len(cache)} frames of {len(cache.episodes)} episodes, cameras {', '.join(cache.cameras)} as "
         f"{cache.meta['encoding']}, {taken / 1e9:.3g} GB in {cache.folder}"
     )
+
+
+def _embed(args: argparse.Namespace) -> None:
+    from vla.peers.embed import KEY, embed_dataset
+
+    count = embed_dataset(args.dataset, args.out, args.size)
+    print(f"{args.out}: {count} instructions as {KEY} ({args.size} numbers each)")
 
 
 def _stats(args: argparse.Namespace) -> None:

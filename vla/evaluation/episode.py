@@ -1,7 +1,7 @@
 """One episode of a policy in a simulated world, from seed to result."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,14 +11,15 @@ from vla.runtime.loop import Policy, Timing
 from vla.runtime.telemetry import StepView, Trace
 from vla.runtime.variants import Variant, build_loop
 
-Choice = Literal["given", "swap", "tour"]
+Choice = Literal["given", "swap", "paraphrase", "tour"]
 
 
 @dataclass(frozen=True)
 class Play:
     """How episodes are played.
 
-    choice: follow the scene's own instruction, one about another object ("swap"), or each family in turn ("tour").
+    choice: follow the scene's own instruction, one about something else ("swap"), the same in other words
+    ("paraphrase"), or each family in turn ("tour").
     variant: as in `build_loop`. words_every: as in `ControlLoop`.
     """
 
@@ -32,7 +33,7 @@ class Play:
 class EpisodeResult:
     """What came of one episode; plain values only, so that it travels as JSON.
 
-    instruction: the last one. original: the one it replaced, in a swap or in mid-episode. words: what S2 said first,
+    instruction: the last one. original: the one it replaced. words: what S2 said first,
     with its place tokens.
     s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 and S1 took from the capture of their
     images on, and the time between two looks: s2_delay, s2_period (s), s1_delay (control steps).
@@ -57,6 +58,7 @@ class EpisodeResult:
         return asdict(self)
 
 
+@runtime_checkable
 class Onlooker(Protocol):
     """Watches episodes: `begin` after each reset, `add` after each control step."""
 
@@ -77,17 +79,25 @@ def play_episode(
     """Reset to `seed` and follow `instruction`, or what `play.choice` picks, to success or the step limit.
 
     The result depends on policy, play, seed and index alone: torch's generators are seeded too, for heads that sample.
+    A policy that is an `Onlooker` sees every step.
     Raises UserError if the instruction is impossible in the scene, or the policy is for another robot.
     """
     import torch
 
     torch.manual_seed(seed)
     robot.reset(seed)
-    if recorder is not None:
-        recorder.begin()
+    onlookers = [one for one in (recorder, policy) if isinstance(one, Onlooker)]
+    for one in onlookers:
+        one.begin()
+
+    def on_step(view: StepView) -> None:
+        for one in onlookers:
+            one.add(view)
+
     given = robot.instruction
-    wanted = instruction or choose(robot, play.choice, seed, index)
-    if wanted != given:
+    stranger = instructions.stranger(robot, seed) if play.choice == "swap" and not instruction else None
+    wanted = instruction or stranger or choose(robot, play.choice, seed, index)
+    if wanted not in (given, stranger):
         robot.set_instruction(wanted)
     request = instructions.current(robot)
     loop = build_loop(
@@ -96,17 +106,18 @@ def play_episode(
         robot,
         play.timing,
         words_every=play.words_every,
-        on_step=recorder.add if recorder is not None else None,
+        on_step=on_step if onlookers else None,
     )
     with torch.inference_mode():
-        trace = loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+        trace = loop.run(stranger or (lambda: robot.instruction), robot.max_steps, lambda: robot.finished)
+    told = stranger or robot.instruction
     return EpisodeResult(
         index=index,
         seed=seed,
         family=robot.family,
         split=request.split if request is not None else "train",
-        instruction=robot.instruction,
-        original=replaced(robot.instruction, wanted, given, play.choice),
+        instruction=told,
+        original=replaced(told, wanted, given, play.choice),
         success=robot.success,
         steps=trace.steps,
         words=_first_words(trace),
@@ -129,6 +140,8 @@ def choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
     """What to ask in the scene that the robot has been reset to."""
     if choice == "swap":
         return instructions.swap_target(robot, seed)
+    if choice == "paraphrase":
+        return instructions.paraphrase(robot, seed)
     if choice == "tour":
         return instructions.tour(robot, seed, index)
     return robot.instruction
@@ -138,7 +151,7 @@ def replaced(last: str, first: str, given: str, choice: Choice) -> str | None:
     """The instruction that the last one took the place of, if it did."""
     if last != first:
         return first
-    return given if choice == "swap" and first != given else None
+    return given if choice in ("swap", "paraphrase") and first != given else None
 
 
 def _first_words(trace: Trace) -> str | None:

@@ -14,6 +14,7 @@ from vla.errors import UserError
 from vla.evaluation.compare import Wanted, compare, print_comparison, read_other
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import EpisodeResult, Play
+from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.realtime_episodes import measured_timing, play_in_real_time, print_measured
@@ -33,7 +34,7 @@ VIDEOS, SHEETS = 4, 18
 class EvalOptions:
     """What `vla eval` can be asked for.
 
-    task, split: restrict what is asked. swap: change the instruction to another object of the same scene.
+    task, split: restrict what is asked. perturb: some of `vla.evaluation.perturbations`.
     variant: how the policy is run (`vla.runtime.variants`). real_time: on a robot that does not wait; of the timing
     only S2's period is then charged. report: folder for report.html. compare: an earlier
     result over the same episodes, to pair this one with.
@@ -41,15 +42,23 @@ class EvalOptions:
 
     task: str = "all"
     split: str = "all"
-    swap: bool = False
+    perturb: tuple[str, ...] = ()
     variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
     real_time: bool = False
     report: Path | None = None
     compare: Path | None = None
 
+    def __post_init__(self) -> None:
+        words_of(self.perturb)
+
+    @property
+    def swap(self) -> bool:
+        return "swap" in self.perturb
+
     def to_dict(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant", "real_time")}
+        own["perturb"] = [name for name in PERTURBATIONS if name in self.perturb]
         return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
 
@@ -77,7 +86,7 @@ def evaluate(
         other = read_other(options.compare, wanted)
     play = Play(
         timing=options.timing,
-        choice="swap" if options.swap else "given",
+        choice=words_of(options.perturb) or "given",
         variant=options.variant,
         words_every=WORDS_EVERY_S if options.report else None,
     )
@@ -94,6 +103,7 @@ def evaluate(
             task=options.task,
             split=options.split,
             play=play,
+            looks=looks_of(options.perturb),
             media=str(media) if media else None,
             videos=VIDEOS,
             sheets=SHEETS,
@@ -125,6 +135,8 @@ def _check_real_time(options: EvalOptions) -> None:
     charged = options.timing.s2_delay or options.timing.s1_delay
     if options.real_time and (charged or options.report or options.variant != "two-speed"):
         raise UserError("eval: --s2-delay, --s1-delay, --variant and --report are for simulated time, not --real-time")
+    if options.real_time and looks_of(options.perturb):
+        raise UserError("eval: pictures are perturbed in simulated time only, not with --real-time")
 
 
 def group_mean(per_group: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -37,6 +37,21 @@ def swap_target(robot: SimulatedRobot, seed: int) -> str:
     return others[int(np.random.default_rng([seed, len(others)]).integers(len(others)))].text
 
 
+def stranger(robot: SimulatedRobot, seed: int) -> str | None:
+    """Words for another task, where a scene judges only its own: who does as it is told fails there.
+
+    None where a swap can ask for another object instead, and be judged by it.
+    """
+    others = robot.others()
+    return others[int(np.random.default_rng([seed, len(others)]).integers(len(others)))] if others else None
+
+
+def paraphrase(robot: SimulatedRobot, seed: int) -> str:
+    """The same in words that no demonstration uses; it depends on scene and seed alone. As it is if there are none."""
+    texts = robot.paraphrases()
+    return texts[int(np.random.default_rng([seed, len(texts)]).integers(len(texts)))] if texts else robot.instruction
+
+
 def tour(robot: SimulatedRobot, seed: int, index: int) -> str:
     """A text of the family whose turn it is: episodes 0, 1, 2, ... go through the families of the scene."""
     possible = robot.instructions()

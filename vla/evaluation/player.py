@@ -15,8 +15,11 @@ class Player:
         self._setup = setup
         self._policy = policy or load_policy(setup.policy)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
+        # Nor has a policy that looks back any use for images that are gone.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
-        self._robot = make_robot(setup.env, setup.task, setup.split, lazy)
+        lazy = lazy and getattr(self._policy, "frames", 1) == 1
+        looks = {"perturb": setup.looks} if setup.looks else {}
+        self._robot = make_robot(setup.env, setup.task, setup.split, lazy, **looks)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 

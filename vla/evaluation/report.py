@@ -9,6 +9,7 @@ from typing import Any
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
 from vla.evaluation.episode import EpisodeResult
+from vla.evaluation.perturbations import PERTURBATIONS
 from vla.evaluation.setup import media_path
 from vla.page import data_url, page, table
 from vla.s2.places import plain_words
@@ -63,8 +64,7 @@ def conditions(document: Mapping[str, Any]) -> str:
         parts = ["S1 alone, latents “none yet”", parts[-1]]
     elif options["variant"] != "two-speed":
         parts.append(options["variant"])
-    if options["swap"]:
-        parts.append("each instruction changed to another object of its scene")
+    parts += [PERTURBATIONS[name] for name in options["perturb"]]
     for key in ("task", "split"):
         if options[key] != "all":
             parts.append(f"{key} {options[key]}")

@@ -12,8 +12,8 @@ from vla.runtime.loop import Timing
 class Setup:
     """Everything a worker process needs to know; plain values, so that it travels as JSON.
 
-    media: folder for pictures, None records nothing. videos: so many first episodes are filmed; sheets: so many
-    first episodes, and every failure, leave a contact sheet.
+    looks: perturbations of the pictures. media: folder for pictures, None records nothing. videos: so many first
+    episodes are filmed; sheets: so many first episodes, and every failure, leave a contact sheet.
     """
 
     policy: str
@@ -21,6 +21,7 @@ class Setup:
     task: str = "all"
     split: str = "all"
     play: Play = field(default_factory=Play)
+    looks: tuple[str, ...] = ()
     media: str | None = None
     videos: int = 0
     sheets: int = 0
@@ -31,7 +32,8 @@ class Setup:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Setup":
         play = dict(data["play"])
-        return cls(**{**data, "play": Play(**{**play, "timing": Timing(**play["timing"])})})
+        play["timing"] = Timing(**play["timing"])
+        return cls(**{**data, "play": Play(**play), "looks": tuple(data["looks"])})
 
 
 def media_path(media: str | Path, index: int, kind: str) -> Path:

@@ -112,3 +112,11 @@ class SimulatedRobot(Robot, Protocol):
     def instructions(self) -> list[Any]:
         """Everything that can be asked in this scene: objects with .text, .family, .target, .goal and .split."""
         ...
+
+    def paraphrases(self) -> list[str]:
+        """What is asked now, in words that are held out from demonstrations."""
+        ...
+
+    def others(self) -> list[str]:
+        """Words for other tasks, of which this scene can judge none; empty where it can judge several of its own."""
+        ...

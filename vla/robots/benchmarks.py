@@ -30,3 +30,9 @@ METAWORLD_MT10 = (
 """In the order of `metaworld.MT10`."""
 
 ALOHA_TASKS = ("transfer_cube", "insertion")
+
+LIBERO_SUITES = ("spatial", "object", "goal", "10")
+"""The four of ten tasks each that results are quoted on."""
+
+LIBERO_TASKS = tuple(str(index) for index in range(10))
+"""By LIBERO's own numbers, which are LeRobot's `task_ids`."""

@@ -15,14 +15,22 @@ from numpy.typing import NDArray
 from vla import assets
 from vla.errors import UserError
 from vla.robots.base import Observation
-from vla.robots.benchmarks import ALOHA_TASKS, METAWORLD_GROUPS, METAWORLD_MT10, METAWORLD_MT50
+from vla.robots.benchmarks import (
+    ALOHA_TASKS,
+    LIBERO_SUITES,
+    LIBERO_TASKS,
+    METAWORLD_GROUPS,
+    METAWORLD_MT10,
+    METAWORLD_MT50,
+)
 from vla.spec import RobotSpec
 
 Pixel = tuple[float, float]
 
 INSTALL_EGL = "apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
 INSTALL_BENCH = "pip install 'vla[bench]'"
-METAWORLD_ID, ALOHA_ID = "vla/MetaWorld-v0", "vla/Aloha-v0"
+INSTALL_LIBERO = "pip install 'hf-libero>=0.1.4,<0.2', in an environment of its own"
+METAWORLD_ID, ALOHA_ID, LIBERO_ID = "vla/MetaWorld-v0", "vla/Aloha-v0", "vla/Libero-v0"
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class Environment:
     kwargs: passed to `gymnasium.make`; task and split too. practice: passed too where demonstrations are recorded,
     and one of `looks` in turn.
     twin_size: side in pixels of large pictures for people, rendered from a twin of the environment; 0 if it cannot be
-    had that way. package: what has to be installed beside ours.
+    had that way. package: what has to be installed beside ours; provides: the module it is imported by, if named
+    otherwise; install: how.
     """
 
     id: str
@@ -48,6 +57,8 @@ class Environment:
     twin_size: int = 0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     package: str | None = None
+    provides: str | None = None
+    install: str = INSTALL_BENCH
 
 
 RANDOMIZED_OR_NOT: tuple[Mapping[str, Any], ...] = ({"randomize": False}, {"randomize": True})
@@ -98,6 +109,19 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         families=ALOHA_TASKS,
         package="gym-aloha",
     ),
+    **{
+        f"libero-{suite}": Environment(
+            id=LIBERO_ID,
+            module="vla.evaluation.suites.libero",
+            robot="libero_panda",
+            families=LIBERO_TASKS,
+            kwargs={"suite": suite},
+            package="hf-libero",
+            provides="libero",
+            install=INSTALL_LIBERO,
+        )
+        for suite in LIBERO_SUITES
+    },
 }
 
 
@@ -197,6 +221,12 @@ class GymRobot:
 
     def instructions(self) -> list[Any]:
         return list(self._connected().unwrapped.instructions())
+
+    def paraphrases(self) -> list[str]:
+        return list(getattr(self._connected().unwrapped, "paraphrases", list)())
+
+    def others(self) -> list[str]:
+        return list(getattr(self._connected().unwrapped, "others", list)())
 
     def marks(self) -> tuple[Pixel, Pixel] | None:
         """Where target and goal are now, (u, v) in [0, 1] of the front image; None if the environment does not say."""
@@ -301,9 +331,12 @@ def _put_snapshot(env: Any, snapshot: NDArray[np.float64]) -> None:
 
 def check_installed(environment: Environment) -> None:
     """UserError with what to install if the package behind an environment is not there."""
-    if environment.package and importlib.util.find_spec(environment.package.replace("-", "_")) is None:
+    if environment.package is None:
+        return
+    module = environment.provides or environment.package.replace("-", "_")
+    if importlib.util.find_spec(module) is None:
         what = f"environment {environment.id}: Python package {environment.package} is missing"
-        raise UserError(f"{what}: {INSTALL_BENCH}")
+        raise UserError(f"{what}: {environment.install}")
 
 
 def check_rendering() -> None:

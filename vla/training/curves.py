@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_NOT_DRAWN = {"kind", "step", "lr", "steps_per_s", "grad_norm"}
+_NOT_DRAWN = {"kind", "step", "lr", "steps_per_s", "spent_s", "grad_norm"}
 
 
 def plot_curves(log: Path, picture: Path) -> None:

@@ -68,7 +68,8 @@ class Saves(Protocol):
 class LoopConfig:
     """steps and warmup in optimiser steps; lr is the peak, final_lr a fraction of it; ema the last decay.
 
-    bf16: compute in bfloat16 where the device is fast at it.
+    bf16: compute in bfloat16 where the device is fast at it. seconds: train for so long, whatever steps says, with a
+    learning rate that follows the clock; evaluations and checkpoints are not counted. Two such runs differ.
     """
 
     steps: int = 6000
@@ -85,17 +86,20 @@ class LoopConfig:
     log_every: int = 20
     eval_every: int = 500
     checkpoint_minutes: float = 3.0
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr", "log_every", "eval_every"):
             if getattr(self, name) <= 0:
                 raise UserError(f"training config: {name} is {getattr(self, name)}, it must be above 0")
+        if self.seconds is not None and not self.seconds > 0:
+            raise UserError(f"training config: seconds is {self.seconds}, it must be above 0")
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine down to final_lr * lr."""
+    def rate(self, step: int, spent: float = 0.0) -> float:
+        """Learning rate of a step, `spent` seconds in: linear warm-up, then a cosine down to final_lr * lr."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        progress = spent / self.seconds if self.seconds else (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
@@ -128,7 +132,13 @@ class _Run:
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
         self.parameters = dict(self.model.named_parameters())
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
-        self.step = 0
+        self.step, self.spent = 0, 0.0
+
+    @property
+    def ended(self) -> bool:
+        """After the last step, or when the time is up."""
+        seconds = self.config.seconds
+        return self.step >= self.config.steps if seconds is None else self.spent >= seconds
 
     # --- one step ------------------------------------------------------------------------------------------------
 
@@ -136,13 +146,16 @@ class _Run:
         config = self.config
         saved_at = time.monotonic()
         window: dict[str, Tensor] = {}
-        window_start = time.monotonic()
-        with _progress(config.steps, self.step) as advance, closing(self.batches()) as batches:
+        window_start = step_start = time.monotonic()
+        steps = config.steps if config.seconds is None else None
+        with _progress(steps, self.step) as advance, closing(self.batches()) as batches:
             for batch in batches:
                 for name, value in self.descend(batch).items():
                     window[name] = window.get(name, 0) + torch.as_tensor(value).detach().float()
                 self.step += 1
-                if self.step % config.log_every and self.step != config.steps:
+                now = time.monotonic()
+                self.spent, step_start = self.spent + now - step_start, now
+                if self.step % config.log_every and not self.ended:
                     continue
 
                 count = (self.step - 1) % config.log_every + 1
@@ -150,16 +163,20 @@ class _Run:
                 means = {name: float(total) / count for name, total in window.items()}
                 if not all(math.isfinite(value) for value in means.values()):
                     raise RuntimeError(f"training diverged at step {self.step}: {means}")
-                self.log("train", means, lr=config.rate(self.step - 1), steps_per_s=round(count / seconds, 3))
+                timed = {} if config.seconds is None else {"spent_s": round(self.spent, 2)}
+                lr, pace = config.rate(self.step - 1, self.spent), round(count / seconds, 3)
+                self.log("train", means, lr=lr, steps_per_s=pace, **timed)
                 advance(self.step, means["loss"])
                 window = {}
-                ended = self.step == config.steps
+                ended = self.ended
                 if ended or self.step % max(config.eval_every, config.log_every) < config.log_every:
                     self.evaluate()
                 if ended or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                     self.save()
                     saved_at = time.monotonic()
-                window_start = time.monotonic()
+                window_start = step_start = time.monotonic()
+                if ended:
+                    break
         self.copy_average()
 
     def batches(self) -> Generator[Any]:
@@ -168,7 +185,9 @@ class _Run:
         On the CPU that thread's own team of workers would put more threads than cores under OpenMP, whose barriers
         then sleep instead of spinning: every step took nearly twice as long.
         """
-        steps = range(self.step, self.config.steps)
+        steps = range(self.step, self.config.steps if self.config.seconds is None else sys.maxsize)
+        if self.ended:
+            return
         if self.device.type == "cpu":
             yield from map(self.stage.batch, steps)
             return
@@ -181,7 +200,7 @@ class _Run:
 
     def descend(self, batch: Any) -> dict[str, Tensor | float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
+            group["lr"] = self.config.rate(self.step, self.spent)
         self.model.train()
         with mixed_precision(self.config.device, self.config.bf16):
             loss, parts = self.stage.loss(to_device(batch, self.device))
@@ -233,7 +252,7 @@ class _Run:
         tensors["random/cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        state = {"step": self.step, "config": asdict(self.config)}
+        state = {"step": self.step, "spent": self.spent, "config": asdict(self.config)}
         write_checkpoint(self.out / CHECKPOINT, tensors, state)
         if isinstance(self.stage, Saves):
             with self.averaged():
@@ -269,7 +288,7 @@ class _Run:
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
-        self.step = int(state["step"])
+        self.step, self.spent = int(state["step"]), float(state.get("spent", 0.0))
         _forget_after(self.out / LOG, self.step)
 
 
@@ -314,7 +333,7 @@ def _forget_after(log: Path, step: int) -> None:
 
 
 @contextmanager
-def _progress(steps: int, done: int) -> Iterator[Callable[[int, float], None]]:
+def _progress(steps: int | None, done: int) -> Iterator[Callable[[int, float], None]]:
     """A bar with rate and time left on a terminal, a line a minute elsewhere. Yields advance(step, loss)."""
     columns = (
         TextColumn("training"),
@@ -336,6 +355,7 @@ def _progress(steps: int, done: int) -> Iterator[Callable[[int, float], None]]:
             bar.update(task, completed=step, rate=rate, loss=loss)
             if bar.disable and (now - said > 60 or step == steps):
                 said = now
-                print(f"step {step} of {steps}, {rate:.2f} steps/s, loss {loss:.4f}", file=sys.stderr, flush=True)
+                of = "" if steps is None else f" of {steps}"
+                print(f"step {step}{of}, {rate:.2f} steps/s, loss {loss:.4f}", file=sys.stderr, flush=True)
 
         yield advance

@@ -88,7 +88,7 @@ class _Run:
     ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.scenes = StillScenes(data.stills[0]) if data.stills else None
-        self.caches = [_open_cache(folder) for folder in data.episodes]
+        self.caches = [open_cache(folder) for folder in data.episodes]
         self.slow = slow
         self.fast: FastSystem | None = start.s1 if start else None
         self.words: WordsStage | None = None
@@ -189,7 +189,8 @@ def _find(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
     return Data(tuple(stills), tuple(folder for folder, _ in episodes), tuple(weight for _, weight in episodes))
 
 
-def _open_cache(folder: Path) -> FrameCache:
+def open_cache(folder: Path) -> FrameCache:
+    """Of a LeRobot dataset, built if need be, or a cache itself."""
     is_dataset = (folder / "meta" / "info.json").is_file()
     return build_cache(folder) if is_dataset else FrameCache.open(folder)
 

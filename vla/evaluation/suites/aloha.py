@@ -5,6 +5,7 @@ As LeRobot evaluates them: seed s places the objects by `gym_aloha`'s own sample
 when looked at, only that one.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -15,6 +16,7 @@ from gym_aloha.tasks.sim import BimanualViperXTask
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from gym_tabletop.perturbation import Area, Perturbation
 from vla.evaluation.suites.rendering import ModelRenderer, Pixels
 from vla.robots.benchmarks import ALOHA_TASKS
 from vla.robots.gym_sim import ALOHA_ID
@@ -24,7 +26,16 @@ SENTENCES = {
     "transfer_cube": "Pick up the cube with the right arm and transfer it to the left arm",
     "insertion": "Insert the peg into the socket",
 }
+HELD_OUT = {
+    "transfer_cube": (
+        "grab the cube with your right hand and give it to the left one",
+        "pass the cube from right to left",
+    ),
+    "insertion": ("put the peg in the socket", "join the two pieces: the peg goes into the socket"),
+}
 FULL_REWARD = 4
+AREA = Area((-0.28, 0.35), (0.28, 0.75))
+"""Where distractors may stand."""
 
 
 class Request(NamedTuple):
@@ -47,8 +58,15 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012  gymnasium's instance variable
 
     def __init__(
-        self, task: str = "all", split: str = "all", obs_size: int = 480, render_mode: str | None = "rgb_array"
+        self,
+        task: str = "all",
+        split: str = "all",
+        obs_size: int = 480,
+        perturb: Sequence[str] = (),
+        render_mode: str | None = "rgb_array",
     ) -> None:
+        self.perturb = tuple(perturb)
+        self._perturbation: Perturbation | None = None
         self.names = ALOHA_TASKS if task == "all" else (task,)
         self.obs_size, self.render_mode, self._max_episode_steps = obs_size, render_mode, HORIZON
         self._envs: dict[str, Any] = {}
@@ -68,7 +86,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def task_description(self) -> str:
-        return SENTENCES[self._name]
+        return self._text
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -76,9 +94,12 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self._name = self.names[seed % len(self.names)]
+        self._text = SENTENCES[self._name]
         if self._name not in self._envs:
             self._envs[self._name] = _original(self._name)
         observation, _ = self._envs[self._name].reset(seed=seed)
+        if self.perturb:
+            self._perturbation = Perturbation(self.perturb, seed, *self._physics(), AREA)
         return self._observation(observation["agent_pos"]), {"is_success": False}
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -91,20 +112,30 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observation(observation["agent_pos"]), float(reward), success, False, {"is_success": success}
 
     def instructions(self) -> list[Request]:
-        return [Request(self.task_description, self.task)]
+        sentences = {"train": (SENTENCES[self.task],), "phrasing": HELD_OUT[self.task]}
+        return [Request(text, self.task, split=split) for split, texts in sentences.items() for text in texts]
+
+    def paraphrases(self) -> list[str]:
+        """What is asked now, in other words."""
+        return list(HELD_OUT[self.task])
+
+    def others(self) -> list[str]:
+        """What the other task is asked for in; that is not judged here."""
+        return [text for name, text in SENTENCES.items() if name != self.task]
 
     def set_instruction(self, text: str) -> None:
-        if text != self.task_description:
+        if all(text != one.text for one in self.instructions()):
             raise ValueError(f"{text!r} is not what {self.task} asks for")
+        self._text = text
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB (H, W, 3) from above."""
-        physics = self._envs[self._name]._env.physics
-        model, data = physics.model.ptr, physics.data.ptr
+        model, data = self._physics()
         if self._name not in self._renderers:
             self._gl = self._gl or mujoco.GLContext(self._width, self.obs_size)
             self._renderers[self._name] = ModelRenderer(self._gl, model, self.obs_size, self._width)
-        return np.ascontiguousarray(self._renderers[self._name].image(data, model.camera("top").id))
+        change = None if self._perturbation is None else self._perturbation.through(fixed=True)
+        return np.ascontiguousarray(self._renderers[self._name].image(data, model.camera("top").id, change))
 
     def close(self) -> None:
         for renderer in self._renderers.values():
@@ -117,6 +148,10 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     @property
     def _width(self) -> int:
         return self.obs_size * 4 // 3
+
+    def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        physics = self._envs[self._name]._env.physics
+        return physics.model.ptr, physics.data.ptr
 
     def _observation(self, joints: NDArray[np.float64]) -> dict[str, Any]:
         self._pixels = Pixels(("front",), self.image)

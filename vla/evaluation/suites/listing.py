@@ -32,6 +32,10 @@ class Listing:
                 from vla.evaluation.suites.metaworld.scene import check_mujoco
 
                 check_mujoco()
+            elif package == "hf-libero":
+                from vla.evaluation.suites.libero import check_libero
+
+                check_libero()
         except UserError as error:
             missing = str(error)
         try:

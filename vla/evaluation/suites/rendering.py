@@ -10,6 +10,8 @@ _COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, m
 _FONT = mujoco.mjtFontScale.mjFONTSCALE_50.value
 _MOST_GEOMS = 400
 
+Change = Callable[[mujoco.MjvScene], None]
+
 
 class ModelRenderer:
     """Pictures (height, width, 3) of one model. `gl` stays the caller's; close this before it.
@@ -39,9 +41,9 @@ class ModelRenderer:
             for flag in _COSTLY:
                 self._scene.flags[flag] = 0
 
-    def image(self, data: mujoco.MjData, camera: int) -> NDArray[np.uint8]:
-        """RGB as camera `camera` (its id) sees `data`."""
-        return self._draw(data, camera)
+    def image(self, data: mujoco.MjData, camera: int, change: Change | None = None) -> NDArray[np.uint8]:
+        """RGB as camera `camera` (its id) sees `data`. change: what to do to the abstract scene before."""
+        return self._draw(data, camera, change)
 
     def geometry(self, data: mujoco.MjData, camera: int) -> NDArray[np.int64]:
         """What is seen at each pixel (height, width): a geom's id, -2 - id for a site, -1 for nothing."""
@@ -63,13 +65,15 @@ class ModelRenderer:
         self._gl.make_current()
         self._context.free()
 
-    def _draw(self, data: mujoco.MjData, camera: int) -> NDArray[np.uint8]:
+    def _draw(self, data: mujoco.MjData, camera: int, change: Change | None = None) -> NDArray[np.uint8]:
         self._gl.make_current()
         mujoco.mjr_restoreBuffer(self._context)  # another model may have been drawn last
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, mujoco.MjvOption(), None, view, everything, self._scene)
+        if change is not None:
+            change(self._scene)
         pixels = np.empty((self._view.height, self._view.width, 3), np.uint8)
         mujoco.mjr_render(self._view, self._scene, self._context)
         mujoco.mjr_readPixels(pixels, None, self._view, self._context)

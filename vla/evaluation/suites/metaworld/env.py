@@ -1,6 +1,7 @@
 """MetaWorld as an environment of ours: words, two cameras, metres, and an episode that its seed decides."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -9,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from gym_tabletop.perturbation import Area, Perturbation
 from vla.evaluation.suites.metaworld.scene import CAMERAS, TaskScene
 from vla.evaluation.suites.metaworld.table import SPLITS, task_table, tasks_of
 from vla.evaluation.suites.rendering import Pixels
@@ -19,6 +21,8 @@ STEP = 0.01
 """Metres that the hand's target moves for MetaWorld's action 1."""
 LONGEST_PLAY = 120
 """Steps that an expert plays before a still scene, at most; most tasks are done by then."""
+AREA = Area((-0.35, 0.45), (0.35, 0.85))
+"""Where distractors may stand."""
 KEPT = 10
 """Scenes kept for the next time their task comes up: 65 MB each, and MT10 fits."""
 
@@ -43,6 +47,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     per axis) and gripper opening. An episode ends at the first step that MetaWorld calls a success, or after 500.
 
     With reset option `still`, the expert has already played for a while, as far as it may have come.
+    perturb: some of `gym_tabletop.perturbation.LOOKS`, in the pictures only.
     suite: "mt50" or "mt10". task: "all", a difficulty group or a task's name. split: whose words; see `Task.sentences`.
     """
 
@@ -55,6 +60,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         split: str = "all",
         obs_size: int = 128,
         quality: str = "fast",
+        perturb: Sequence[str] = (),
         render: bool = True,
         render_mode: str | None = "rgb_array",
     ) -> None:
@@ -63,8 +69,9 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise ValueError(f"task={task!r} is nothing of {suite}")
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}")
-        self.split, self.obs_size, self.render_mode = split, obs_size, render_mode
-        self._render, self._high_quality = render, quality == "high"
+        self._suite, self.split, self.obs_size, self.render_mode = suite, split, obs_size, render_mode
+        self._render, self._high_quality, self.perturb = render, quality == "high", tuple(perturb)
+        self._perturbation: Perturbation | None = None
         self._gl: Any = None
         self._scenes: OrderedDict[str, TaskScene] = OrderedDict()
         self._max_episode_steps = HORIZON
@@ -112,6 +119,8 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._scene.reset(seed)
         if (options or {}).get("still"):
             self._play_on(np.random.default_rng([seed, 1]))
+        if self.perturb:
+            self._perturbation = Perturbation(self.perturb, seed, self.model, self.data, AREA)
         sentences = self._scene.task.sentences(self.split)
         self._text = sentences[int(np.random.default_rng([seed, len(sentences)]).integers(len(sentences)))]
         return self._observation(), self._info(False)
@@ -126,7 +135,8 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB (S, S, 3) of `camera` as things stand."""
-        return self.scene.image(camera)
+        change = None if self._perturbation is None else self._perturbation.through(fixed=camera == "front")
+        return self.scene.image(camera, change)
 
     def render(self) -> NDArray[np.uint8]:
         """The front image (S, S, 3)."""
@@ -141,6 +151,15 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             for split in ("train", "phrasing")
             for text in task.sentences(split)
         ]
+
+    def paraphrases(self) -> list[str]:
+        """What is asked now, in words that no demonstration uses."""
+        return list(self.scene.task.held_out)
+
+    def others(self) -> list[str]:
+        """What other tasks of the suite are asked for in; nothing of that is judged here."""
+        texts = dict.fromkeys(task_table()[name].says for name in tasks_of(self._suite, "all"))
+        return [text for text in texts if text != self.scene.task.says]
 
     def set_instruction(self, text: str) -> None:
         if all(text != one.text for one in self.instructions()):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gym_tabletop.rendering import project
 from vla.errors import UserError
 from vla.evaluation.suites.metaworld.table import Task
-from vla.evaluation.suites.rendering import ModelRenderer
+from vla.evaluation.suites.rendering import Change, ModelRenderer
 
 CAMERAS = {"front": "corner2", "wrist": "gripperPOV"}
 FRONT_PLACE = (0.75, 0.075, 0.7)
@@ -69,8 +69,8 @@ class TaskScene:
         self.observation, reward, _, truncated, info = self.env.step(action)
         return float(reward), info["success"] > 0, bool(truncated)
 
-    def image(self, camera: str) -> NDArray[np.uint8]:
-        picture = self._drawing().image(self.data, self._cameras[camera])
+    def image(self, camera: str, change: Change | None = None) -> NDArray[np.uint8]:
+        picture = self._drawing().image(self.data, self._cameras[camera], change)
         return np.ascontiguousarray(picture[::-1, ::-1] if camera == "front" else picture)
 
     def geometry(self) -> NDArray[np.uint8]:

@@ -1,0 +1,153 @@
+"""Policies trained for the same time, and the one table over them."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("lerobot")
+
+from vla.bench import policies
+from vla.bench.contest import Entrant, Field, load_field, train_entrant
+from vla.bench.policies import Contest, bench_policies, entrants
+from vla.data.cache import FrameCache
+from vla.errors import UserError
+from vla.peers.policy import PeerPolicy
+from vla.peers.small_vlm import SmallVlm
+from vla.peers.stage import PeerRecipe, PeerStage, new_peer
+from vla.robots.gym_sim import GymRobot
+from vla.runtime.loop import Timing
+from vla.training.examples import Examples, fit_normalizer
+from vla.training.loop import LoopConfig
+
+OPTIONS = {
+    **{"chunk_size": 12, "n_action_steps": 6, "pretrained_backbone_weights": None, "dim_model": 32, "n_heads": 2},
+    **{"dim_feedforward": 32, "n_encoder_layers": 1, "use_vae": False},
+}
+CHUNK = 7
+"""Of the peers that are stepped once; Diffusion's eight, less the step it looks back."""
+LOOP = LoopConfig(lr=1e-3, warmup=1, log_every=1, eval_every=1000, bf16=False)
+
+
+def tiny(name: str, **options) -> Entrant:
+    return Entrant(name, peer=PeerRecipe("act", batch=2, text=16, options=OPTIONS | options), loop=LOOP)
+
+
+@pytest.fixture(scope="module")
+def examples(frames):
+    cache = FrameCache.open(frames)
+    return Examples([cache], fit_normalizer([cache]))
+
+
+def test_a_batch_is_what_was_recorded_normalised_by_lerobot(examples):
+    peer = new_peer(PeerRecipe("act", text=16, options=OPTIONS), examples, seed=0)
+    batch = PeerStage(peer, examples, batch=2)._make(np.array([3, 6]))
+    assert batch["observation.state"].shape == (2, 17) and batch["action"].shape == (2, 12, 7)
+    assert batch["observation.images.front"].shape == (2, 3, 96, 96)
+    # Frame 3 is the fourth of an episode of six, frame 6 the first of the next.
+    assert batch["action_is_pad"].sum(1).tolist() == [9, 6]
+    state = examples.caches[0].state
+    expected = (state[3] - state.mean(0)) / (state.std(0) + 1e-8)
+    np.testing.assert_allclose(batch["observation.state"][0], expected, atol=1e-4)
+    assert not np.allclose(*batch["observation.environment_state"])
+
+
+def one_step(peer: PeerPolicy, examples: Examples) -> float:
+    """The loss falls from zero gradients to some: forward, backward, and a chunk of the right shape."""
+    stage = PeerStage(peer, examples, batch=2)
+    loss, _ = stage.loss(stage.batch(0))
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.model.parameters())
+    camera = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in peer.spec.cameras}
+    thought = peer.think(camera, "lift the red cube", 0.0)
+    chunk = peer.act(camera, np.zeros(17, np.float32), thought, 0.0, np.zeros((0, 7), np.float32))
+    assert chunk.shape == (CHUNK, 7) and np.isfinite(chunk).all()
+    return float(loss)
+
+
+def test_smolvla_cut_to_size_learns_from_nothing(examples, tmp_path):
+    options = {"chunk_size": CHUNK, "n_action_steps": 4, "freeze_vision_encoder": False, "train_expert_only": False}
+    recipe = PeerRecipe("smolvla", text=0, vlm=SmallVlm(32, 2, 2, 16, 300), options=options | {"num_steps": 2})
+    peer = new_peer(recipe, examples, 0, tmp_path)
+    assert one_step(peer, examples) > 0
+    peer.save(tmp_path / "policy")
+    assert PeerPolicy.from_pretrained(tmp_path / "policy").config.replan_steps == 4
+
+
+def test_diffusion_sees_two_steps_and_hands_out_all_that_is_left_of_its_chunk(examples):
+    pytest.importorskip("diffusers")
+    options = {"horizon": CHUNK + 1, "n_obs_steps": 2, "n_action_steps": 4, "down_dims": [8, 16]}
+    options |= {"pretrained_backbone_weights": None, "use_group_norm": True, "num_inference_steps": 2}
+    options |= {"noise_scheduler_type": "DDIM"}
+    peer = new_peer(PeerRecipe("diffusion", text=16, options=options), examples, 0)
+    assert peer.frames == 2 and peer.config.replan_steps == 4
+    batch = PeerStage(peer, examples, batch=2)._make(np.array([3, 6]))
+    state = batch["observation.state"]
+    assert state.shape == (2, 2, 17) and not np.array_equal(state[0, 0], state[0, 1])
+    assert np.array_equal(state[1, 0], state[1, 1]), "before an episode its first frame is repeated"
+    assert one_step(peer, examples) > 0
+
+
+def test_it_trains_for_its_time_and_is_a_checkpoint_of_lerobots(frames, tmp_path):
+    trained = train_entrant(tiny("act"), [frames], 0.5, tmp_path, "cpu")
+    assert trained.seconds >= 0.5 and trained.samples_per_s > 0 and trained.wall_s >= trained.seconds
+    peer = PeerPolicy.from_pretrained(trained.policy)
+    assert peer.config.replan_steps == 6 and peer.policy.config.chunk_size == 12
+    assert train_entrant(tiny("act"), [frames], 0.5, tmp_path, "cpu") == trained, "read, not trained again"
+
+
+def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "CONDITIONS", {"no delay": Timing(), "S2 delay 1 s": Timing(s2_delay=1.0)})
+    monkeypatch.setattr(GymRobot, "max_steps", 25)
+    contest = Contest((frames,), 0.2, "tabletop", ("lift",), 1, 100_000, "cpu")
+    field = Field((tiny("one"), tiny("two", dim_model=16)))
+    document = bench_policies(contest, field, tmp_path, 1)
+    rows = document["policies"]
+    assert rows["one"]["parameters"] > rows["two"]["parameters"] > 0
+    assert rows["two"]["success"]["no delay"]["difference"]["value"] == 0
+    assert rows["one"]["chunk_ms"]["p99"] >= rows["one"]["chunk_ms"]["p50"] > 0
+    page = (tmp_path / "policies.md").read_text()
+    assert "| two | 1" in page and "LeRobot's act, batch 2, text 16" in page
+    assert (tmp_path / "policies.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "policies.json").read_text())["policies"] == rows
+    assert bench_policies(contest, field, tmp_path, 1) == document
+    with pytest.raises(UserError, match="another contest"):
+        bench_policies(contest, Field((tiny("one", dim_model=16),)), tmp_path, 1)
+
+
+def test_the_shipped_contest_is_read_and_can_be_cut():
+    field = load_field("tabletop")
+    assert [one.name for one in field.policies] == ["l1", "flow", "bins", "fast", "act", "diffusion", "smolvla"]
+    assert [one.name for one in entrants(field, ["act", "l1"]).policies] == ["l1", "act"]
+    with pytest.raises(UserError, match="no policy 'pi0' in the contest; there are l1"):
+        entrants(field, ["pi0"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "a"}, "either a recipe or a peer"),
+        ({"name": "a/b", "recipe": "tabletop"}, "it names a folder"),
+        ({"name": "a", "recipe": "tabletop", "shares": [0.5, 0.5]}, r"a\.shares must be 3 numbers"),
+        ({"name": "a", "recipe": "tabletop", "change": {"fast": {"hed": "l1"}}}, "did you mean head"),
+        ({"name": "a", "recipe": "no-such-recipe"}, "unknown recipe"),
+    ],
+)
+def test_a_contest_that_cannot_be_is_one_line(tmp_path, entry, message):
+    file = tmp_path / "contest.yaml"
+    file.write_text(yaml.safe_dump({"policies": [entry]}))
+    with pytest.raises(UserError, match=message):
+        load_field(file)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (PeerRecipe("act", options={"chunk_sise": 3}), "act: LeRobot cannot make it: .*chunk_sise"),
+        (PeerRecipe("no-such-type"), "no-such-type: LeRobot cannot make it"),
+    ],
+)
+def test_a_peer_that_lerobot_does_not_know_is_one_line(examples, recipe, message):
+    with pytest.raises(UserError, match=message):
+        new_peer(recipe, examples, 0)

@@ -1,0 +1,210 @@
+"""Policies trained for the same time on the same data and machine, and measured on the same seeds: ours and LeRobot's.
+
+What is trained and measured is kept in the output folder, so that an interrupted contest goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vla import assets
+from vla.bench.contest import Entrant, Field, Trained, train_entrant
+from vla.bench.points import Measured, families_in_turn, measure
+from vla.bench.table import Row, report
+from vla.errors import UserError
+from vla.evaluation.episode import Play
+from vla.evaluation.paired import paired_difference
+from vla.evaluation.setup import Setup
+from vla.evaluation.statistics import success_summary
+from vla.policies import load_policy
+from vla.robots.gym_sim import find_environment
+from vla.runtime.loop import Timing
+from vla.training.precision import device_named
+
+CONDITIONS = {
+    "no delay": Timing(),
+    "S1 delay 8 steps": Timing(s1_delay=8),
+    "S2 delay 1 s": Timing(s2_delay=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is asked of everyone. seconds: of training each. tasks: families in turn, or ("all",).
+
+    Raises UserError if there is no such environment or task, or families outnumber the episodes.
+    """
+
+    datasets: tuple[Path, ...]
+    seconds: float
+    env: str
+    tasks: tuple[str, ...]
+    episodes: int
+    seed: int
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            find_environment(self.env, task)
+        if self.episodes < len(self.tasks):
+            raise UserError(f"bench policies: {self.episodes} episodes cannot cover {len(self.tasks)} families")
+        if not self.datasets:
+            raise UserError("bench policies: give --dataset DIR..., made by vla collect")
+        if not self.seconds > 0:
+            raise UserError(f"bench policies: {self.seconds:g} s of training are none; give --minutes M")
+
+    def to_dict(self) -> dict[str, Any]:
+        datasets = [str(folder.resolve()) for folder in self.datasets]
+        return vars(self) | {"datasets": datasets, "tasks": list(self.tasks)}
+
+
+def bench_policies(contest: Contest, field: Field, out: Path, workers: int) -> dict[str, Any]:
+    """Train and measure everyone, write `policies.md`, `.json` and `.png` into `out`; returns the table.
+
+    Raises UserError for bad input, and if `out` holds another contest.
+    """
+    assets.check_folder_writable(out, "--out")
+    device = device_named(contest.device)
+    rows: dict[str, dict[str, Any]] = {}
+    reference: dict[str, list[bool]] = {}
+    for entrant in field.policies:
+        folder = out / entrant.name
+        _claim(folder, {"contest": contest.to_dict(), "entrant": repr(entrant)})
+        trained = train_entrant(entrant, contest.datasets, contest.seconds, folder, device)
+        found = {name: _measure(contest, entrant, trained, name, folder, workers) for name in CONDITIONS}
+        reference = reference or {name: one.outcomes for name, one in found.items()}
+        rows[entrant.name] = _row(trained, found, reference)
+    document = {"contest": contest.to_dict(), "policies": rows}
+    (out / "policies.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    _plot(rows, out / "policies.png")
+    (out / "policies.md").write_text(_page(contest, field, rows), encoding="utf-8")
+    first, *others = rows
+    ours = rows[first]["success"]["no delay"]["success_rate"]
+    table = [Row("success", ours, "share", name, rows[name]["success"]["no delay"]["success_rate"]) for name in others]
+    document = report(f"{first} beside the others, after {contest.seconds / 60:g} minutes each", table) | document
+    print(f"page: {out / 'policies.md'}")
+    return document
+
+
+def _claim(folder: Path, asked: dict[str, Any]) -> None:
+    """Make `folder` this entrant's in this contest; UserError if it is something else's."""
+    file = folder / "asked.json"
+    if file.is_file():
+        if json.loads(file.read_text(encoding="utf-8")) != asked:
+            raise UserError(f"bench policies: {folder} is of another contest; choose another --out")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asked), encoding="utf-8")
+
+
+def _measure(
+    contest: Contest, entrant: Entrant, trained: Trained, condition: str, folder: Path, workers: int
+) -> Measured:
+    timing = CONDITIONS[condition]
+    play = Play(timing, variant=entrant.late if timing.s2_delay else "two-speed")
+    setup = Setup(trained.policy, contest.env, play=play)
+    parts = families_in_turn(setup, contest.tasks, contest.episodes, contest.seed)
+    file = folder / "points" / f"{condition.replace(' ', '-')}.json"
+    return measure(file, {"contest": contest.to_dict(), "condition": condition}, parts, workers)
+
+
+def _row(trained: Trained, found: dict[str, Measured], reference: dict[str, list[bool]]) -> dict[str, Any]:
+    success = {
+        name: success_summary(one.outcomes)
+        | {"outcomes": one.outcomes, "difference": vars(paired_difference(one.outcomes, reference[name]))}
+        for name, one in found.items()
+    }
+    speed = found["no delay"].s1_ms
+    return {"parameters": _parameters(trained.policy), **vars(trained), "chunk_ms": speed, "success": success}
+
+
+def _parameters(folder: str) -> int:
+    policy: Any = load_policy(folder)
+    parts = [policy.policy] if hasattr(policy, "policy") else [policy.s1, policy.s2]
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+def _plot(rows: dict[str, dict[str, Any]], picture: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = 0.8 / len(CONDITIONS)
+    for place, name in enumerate(CONDITIONS):
+        found = [row["success"][name] for row in rows.values()]
+        rates = [100 * one["success_rate"] for one in found]
+        spread = [
+            [abs(100 * one["ci95"][side] - rate) for one, rate in zip(found, rates, strict=True)] for side in (0, 1)
+        ]
+        axes.bar([i + place * width for i in range(len(rows))], rates, width, yerr=spread, capsize=2, label=name)
+    axes.set_xticks([i + width for i in range(len(rows))], list(rows))
+    axes.set_ylabel("success (%), with 95 % intervals")
+    axes.set_ylim(0, 100)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+
+
+def _page(contest: Contest, field: Field, rows: dict[str, dict[str, Any]]) -> str:
+    first = field.policies[0].name
+    lines = [
+        "# Policies trained for the same time",
+        "",
+        f"Each for {contest.seconds / 60:g} minutes on the same machine and data, then {contest.episodes} episodes of",
+        f"`{contest.env}` ({', '.join(contest.tasks)}) from seed {contest.seed}, the same for all. Success with its",
+        f"95 % interval; in brackets the paired difference to `{first}`, in points, with its interval. A chunk is",
+        "computed on one thread. Still scenes, where there are any, teach ours only: LeRobot's have no use for them.",
+        "",
+        "![success](policies.png)",
+        "",
+        f"| | parameters | training samples/s | chunk p50 / p99 (ms) | {' | '.join(CONDITIONS)} |",
+        "|---" * (4 + len(CONDITIONS)) + "|",
+    ]
+    for name, row in rows.items():
+        chunk = " / ".join(
+            "-" if row["chunk_ms"][key] is None else f"{row['chunk_ms'][key]:.1f}" for key in ("p50", "p99")
+        )
+        cells = [_cell(one, name == first) for one in row["success"].values()]
+        size = f"{row['parameters'] / 1e6:.2f} M"
+        lines.append(f"| {name} | {size} | {row['samples_per_s']:.0f} | {chunk} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "When S2 is late: ours at two speeds; a peer with embedded words hears them late and looks by itself; one that",
+        "reads and looks in one model computes for as long, and the robot waits.",
+        "",
+        *(f"- `{entrant.name}`: {_listed(entrant)}" for entrant in field.policies),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _listed(entrant: Entrant) -> str:
+    """Its whole configuration in a line."""
+    if entrant.peer is None:
+        changed = f", changed: {json.dumps(entrant.change)}" if entrant.change else ""
+        return f"recipe {entrant.recipe}{changed}, shares of the time {list(entrant.shares)}"
+    peer = entrant.peer
+    options = json.dumps(peer.options)
+    return f"LeRobot's {peer.type}, batch {peer.batch}, text {peer.text}, lr {entrant.loop.lr:g}, {options}"
+
+
+def _cell(one: dict[str, Any], first: bool) -> str:
+    low, high = (100 * bound for bound in one["ci95"])
+    rate = f"{100 * one['success_rate']:.0f} % ({low:.0f}-{high:.0f})"
+    if first:
+        return rate
+    value, least, most = (100 * one["difference"][key] for key in ("value", "low", "high"))
+    return f"{rate} [{value:+.0f}, {least:+.0f} to {most:+.0f}]"
+
+
+def entrants(field: Field, only: Sequence[str]) -> Field:
+    """Those of these names, all by default; UserError for an unknown one."""
+    names = [entrant.name for entrant in field.policies]
+    for name in only:
+        if name not in names:
+            raise UserError(f"bench policies: no policy {name!r} in the contest; there are {', '.join(names)}")
+    return Field(tuple(one for one in field.policies if not only or one.name in only))
