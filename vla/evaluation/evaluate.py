@@ -17,7 +17,6 @@ from vla.evaluation.episode import EpisodeResult, Play
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.provenance import command_line, git_hash
-from vla.evaluation.realtime_episodes import measured_timing, play_in_real_time, print_measured
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles, success_summary
@@ -78,7 +77,7 @@ def evaluate(
     """
     options = options or EvalOptions()
     check_counts(episodes, seed, workers)
-    _check_real_time(options)
+    real_time = _real_time(options)
     entry = find_environment(env, options.task, options.split)
     other = None
     if options.compare:
@@ -110,14 +109,14 @@ def evaluate(
         )
         results = []
         progress = stack.enter_context(progress_bar("eval", episodes))
-        played = play_in_real_time(setup, jobs) if options.real_time else play_all(setup, jobs, workers, loaded)
+        played = real_time.play(setup, jobs) if real_time else play_all(setup, jobs, workers, loaded)
         for result in stack.enter_context(closing(played)):
             results.append(result)
             progress(result)
         results.sort(key=lambda result: result.index)
         document = make_document(policy, env, seed, results, options)
-        if options.real_time:
-            document["measured"] = measured_timing(results)
+        if real_time:
+            document["measured"] = real_time.measured_timing(results)
         if other is not None:
             document["compared"] = compare(document, other, entry.groups)
         if options.report:
@@ -125,18 +124,22 @@ def evaluate(
     print_summary(document)
     if other is not None:
         print_comparison(document["compared"])
-    if options.real_time:
-        print_measured(document)
+    if real_time:
+        real_time.print_measured(document)
     return document
 
 
-def _check_real_time(options: EvalOptions) -> None:
-    """UserError for what only simulated time can do."""
-    charged = options.timing.s2_delay or options.timing.s1_delay
-    if options.real_time and (charged or options.report or options.variant != "two-speed"):
+def _real_time(options: EvalOptions) -> Any:
+    """`vla.evaluation.realtime_episodes` if it is asked for; UserError for what only simulated time can do."""
+    if not options.real_time:
+        return None
+    if options.timing.s2_delay or options.timing.s1_delay or options.report or options.variant != "two-speed":
         raise UserError("eval: --s2-delay, --s1-delay, --variant and --report are for simulated time, not --real-time")
-    if options.real_time and looks_of(options.perturb):
+    if looks_of(options.perturb):
         raise UserError("eval: pictures are perturbed in simulated time only, not with --real-time")
+    from vla.evaluation import realtime_episodes  # a runtime that simulated time has no use for
+
+    return realtime_episodes
 
 
 def group_mean(per_group: Mapping[str, Mapping[str, Any]]) -> float | None:

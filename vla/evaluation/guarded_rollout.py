@@ -12,7 +12,7 @@ from vla import assets
 from vla.errors import UserError
 from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 from vla.processes import terminated_as_interrupted
-from vla.robots.base import Observation, Robot, SensesLost
+from vla.robots.base import Robot, SensesLost
 from vla.runtime.clock import Beat
 from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Policy
@@ -26,12 +26,17 @@ REST_S = 20.0
 
 @dataclass(frozen=True)
 class GuardedResult:
-    """limited: how often each rule of the gate was applied. stopped: why the gate stopped the robot, or None."""
+    """acted: steps in which the robot did what the policy wanted. limited: how often each rule of the gate was applied.
+    stopped: why the gate stopped the robot, or None. s1_ms, s2_ms: what the last chunk and thought took.
+    """
 
     steps: int
+    acted: int
     late: int
     limited: Mapping[str, int]
     stopped: str | None
+    s1_ms: float
+    s2_ms: float
 
 
 def lerobot_rollout(
@@ -57,9 +62,14 @@ def lerobot_rollout(
             robot.close()
     if result.stopped is not None:
         raise UserError(f"the safety gate stopped the robot after {result.steps} steps: {result.stopped}")
+    if not result.acted:
+        took = f"S2 takes {result.s2_ms:.0f} ms, S1 {result.s1_ms:.0f} ms"
+        raise UserError(f"the policy never acted: its thoughts or its chunks came too late; {took}")
     late = f", {result.late} late" if result.late else ""
     limited = ", ".join(f"{rule} {count}" for rule, count in result.limited.items())
-    print(f"done after {result.steps} steps{late}: {instruction}; limited: {limited or 'nothing'}")
+    print(
+        f"done: acted in {result.acted} of {result.steps} steps{late}: {instruction}; limited: {limited or 'nothing'}"
+    )
     return result
 
 
@@ -71,7 +81,7 @@ def drive(
     guarded = GuardedRobot(robot)
     observation, captured = guarded.reset(None), time.monotonic()
     pilot = ThreadedPilot(policy, spec)
-    beat, step, words = Beat(spec.rate_hz), 0, ""
+    beat, step, acted, words = Beat(spec.rate_hz), 0, 0, ""
     try:
         pilot.instruct(instruction)
         pilot.engage(observation)
@@ -81,6 +91,7 @@ def drive(
                 raise UserError(f"the policy failed: {status.failed}")
             passed = guarded.check(action, time.monotonic(), observation)
             guarded.send(passed)
+            acted += not passed.held
             if passed.stopped is not None:
                 break
             beat.wait()
@@ -90,17 +101,18 @@ def drive(
                 say(words)
     finally:
         pilot.close()
-        _rest(guarded, observation)
+        _rest(guarded)
+    status = pilot.status()
     counts = {rule: count for rule, count in guarded.gate.counts.items() if rule != guarded.gate.stopped}
-    return GuardedResult(step + 1, beat.late, counts, guarded.gate.stopped)
+    return GuardedResult(step + 1, acted, beat.late, counts, guarded.gate.stopped, status.s1_ms, status.s2_ms)
 
 
-def _rest(guarded: GuardedRobot, observation: Observation) -> None:
+def _rest(guarded: GuardedRobot) -> None:
     """Brake as the gate does: it knows how, even when the robot does not say where it is any more."""
     beat = Beat(guarded.robot.spec.rate_hz)
     for _ in range(math.ceil(REST_S * guarded.robot.spec.rate_hz)):
         if guarded.gate.at_rest:
             return
         with suppress(SensesLost):
-            guarded.send(guarded.check(None, time.monotonic(), observation))
+            guarded.send(guarded.check(None, time.monotonic(), None))
         beat.wait()

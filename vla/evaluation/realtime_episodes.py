@@ -22,7 +22,7 @@ from vla.robots.sim_wires import World
 from vla.runtime.supervisor import RunSettings
 
 
-def play_in_real_time(setup: Setup, jobs: Sequence[Job]) -> Generator[EpisodeResult]:
+def play(setup: Setup, jobs: Sequence[Job]) -> Generator[EpisodeResult]:
     """Play every job, one after the other, each with processes of its own; yields results as they come.
 
     An episode lasts as long as on simulated time: the steps of its scene, at the robot's rate. Raises UserError as

@@ -41,9 +41,13 @@ class GuardedRobot:
         if stopped is not None:
             self.gate.stop(stopped)
 
-    def check(self, action: Action | None, now: float, observation: Observation) -> Passed:
-        """What the gate makes of an action (A,), or of None, to hold. To be sent at once."""
-        return self.gate.step(action, now, now, self.joints(observation))
+    def check(self, action: Action | None, now: float, observation: Observation | None) -> Passed:
+        """What the gate makes of an action (A,), or of None, to hold. To be sent at once.
+
+        observation: None while the robot does not say where it is: a hold is then where it was told to be.
+        """
+        measured = self.gate.motion.position if observation is None else self.joints(observation)
+        return self.gate.step(action, now, now, measured)
 
     def send(self, passed: Passed) -> NDArray[np.float32]:
         """Returns what was really sent. Raises SensesLost if the robot finds that it has lost touch."""

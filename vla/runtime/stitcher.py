@@ -50,7 +50,8 @@ class Stitcher:
     the first `delay` rows of the new chunk belong to steps that have then passed and are skipped, not replayed late.
 
     hold: gives the action (A,) that keeps the robot where it is, from the last one sent (`RobotSpec.hold_action`).
-    rest: stands for the last action sent before there is any.
+    rest: stands for the last action sent before there is any. begun: some chunk's action has been sent since the
+    beginning, or since `drop`.
     """
 
     def __init__(self, hold: Callable[[Action], Action], rest: Action) -> None:
@@ -59,6 +60,7 @@ class Stitcher:
         self._pending: Chunk | None = None
         self._last = rest
         self.starvations = 0
+        self.begun = False
 
     def commit(self, chunk: Chunk) -> None:
         """Hand over a chunk; it takes over at `chunk.effective`."""
@@ -67,6 +69,7 @@ class Stitcher:
     def drop(self) -> None:
         """Forget every chunk: what comes next is a hold, until a new one is effective."""
         self._active = self._pending = None
+        self.begun = False
 
     def prefix(self, step: float, length: int) -> NDArray[np.float32]:
         """The actions (length, A) that will be sent from `step` on, before a chunk captured now can take over."""
@@ -88,7 +91,7 @@ class Stitcher:
         if action is None:
             self.starvations += self._active is not None
             return self.hold()
-        self._last = action
+        self._last, self.begun = action, True
         return action
 
     def hold(self) -> Action:

@@ -74,7 +74,7 @@ class ThreadedPilot:
         self._look: _Look | None = None
         self._asked: tuple[_Look, np.ndarray] | None = None
         self._turn, self._on, self._ended = 0, False, False
-        self._replan_at, self._planned = 0, False
+        self._replan_at = 0
         self._failed, self._words = "", ""
         self._s1_s, self._s2_s = self._period, 0.0
         self._threads = [
@@ -118,7 +118,6 @@ class ThreadedPilot:
             thought = self._mailbox.newest(self._instruction_id)
             if pilot.waits(None if thought is None else thought.age(stamp)):
                 pilot.stitcher.drop()
-                self._planned = False
                 self._changed.notify_all()
                 return None
             if step >= self._replan_at and self._asked is None:
@@ -126,8 +125,9 @@ class ThreadedPilot:
                 self._asked = self._look, pilot.stitcher.prefix(step, delay)
                 self._replan_at = step + max(pilot.replan_steps, delay)
             self._changed.notify_all()
-            # Before the first chunk nothing is wanted: a "stay here" would be the command whose jump the gate checks.
-            return pilot.stitcher.next(step) if self._planned else None
+            action = pilot.stitcher.next(step)
+            # Before its first action nothing is wanted: a "stay here" would be the command whose jump the gate checks.
+            return action if pilot.stitcher.begun else None
 
     def status(self) -> PilotStatus:
         thought = self.thought
@@ -149,7 +149,7 @@ class ThreadedPilot:
     def _drop(self) -> None:
         self._turn += 1
         self._look = self._asked = None
-        self._replan_at, self._planned = 0, False
+        self._replan_at = 0
         if self._pilot is not None:
             self._pilot.stitcher.drop()
 
@@ -202,4 +202,3 @@ class ThreadedPilot:
                     if look.turn == self._turn:
                         # As late as it came: rows for steps that have passed are skipped.
                         pilot.stitcher.commit(Chunk(look.step, look.step + len(prefix), actions))
-                        self._planned = True

@@ -97,7 +97,7 @@ class LiveLoop:
             self._gripper = reading.gripper
         action, driver = self._choose(reading if engaged else None, now)
         seen = self._observation, self._captured
-        passed = self._guarded.check(action, now, self._observation)
+        passed = self._guarded.check(action, now, None if self._lost else self._observation)
         if driver == "policy" and len(self._gate.gripper):
             self._gripper = self._gate.layout.opening(self._gate.gripper[0])
         sent = self._exchange(passed)

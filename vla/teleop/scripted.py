@@ -38,9 +38,7 @@ class ScriptedOperator:
 
     def __init__(self, env: str, takes: int, has_policy: bool, scaling: Scaling | None = None, seed: int = 0) -> None:
         if env not in ("tabletop", "tabletop-suite"):
-            raise UserError(
-                f"teleop: --device scripted moves as people do in tabletop and tabletop-suite, not in {env}"
-            )
+            raise UserError(f"teleop: --device scripted knows tabletop and tabletop-suite, not {env}")
         self._make_expert = expert_maker(find_environment(env))
         self._takes, self._has_policy = takes, has_policy
         scaling = scaling or Scaling()

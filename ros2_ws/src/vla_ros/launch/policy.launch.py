@@ -15,7 +15,7 @@ ARGUMENTS = {
         PathJoinSubstitution([FindPackageShare("vla_ros"), "config", "policy.yaml"]),
         "parameters of the node; the arguments below come before them",
     ),
-    "policy": ("tabletop", "a shipped name, a folder or a hub id"),
+    "policy": ("tabletop", "a shipped name, a folder, a hub id, or a server: ws://HOST:PORT"),
     "spec": ("", "where the robot lives in ROS; empty: the shipped spec of the policy's robot"),
     "use_sim_time": ("false", "follow /clock"),
 }

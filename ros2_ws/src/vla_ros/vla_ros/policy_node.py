@@ -104,7 +104,7 @@ class PolicyNode(LifecycleNode):
         return SUCCESS
 
     def _configure(self) -> None:
-        from vla.evaluation.player import load_policy
+        from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 
         given = self._given = read(self, PolicyParameters)
         self._settings = EpisodeSettings(
@@ -113,7 +113,7 @@ class PolicyNode(LifecycleNode):
             seed=given.seed if given.seed >= 0 else None,
             words_s=given.words or None,
         )
-        policy = load_policy(given.policy)
+        policy = load_policy(given.policy, REAL_TIME_PATIENCE_S)
         simulated = bool(self.get_parameter("use_sim_time").value)
         self._spec = robot_spec(given.spec or policy.spec.name, simulated)
         policy.spec.check_robot(self._spec)
