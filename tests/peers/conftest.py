@@ -74,6 +74,7 @@ def frames(spec, tmp_path_factory):
     (folder / "stats.json").write_text("{}")
     found = [
         {"start": i * length, "stop": (i + 1) * length, "task": ("lift the red cube", "push the blue ball")[i % 2]}
+        | {"subtasks": []}
         for i in range(episodes)
     ]
     meta = {"version": 1, "fps": 20.0, "cameras": spec.camera_names, "source": {}, "episodes": found}

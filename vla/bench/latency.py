@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from vla import assets
 from vla.bench.points import families_in_turn, measure
-from vla.bench.table import Row, report
+from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
@@ -135,11 +135,7 @@ def _plot(curves: dict[str, dict[str, Any]], axis: str, picture: Path) -> None:
     axes = figure.subplots()
     for name, points in curves.items():
         delays = [float(delay) for delay in points]
-        rates = [100 * entry["success_rate"] for entry in points.values()]
-        spread = [
-            [abs(100 * entry["ci95"][side] - rate) for entry, rate in zip(points.values(), rates, strict=True)]
-            for side in (0, 1)
-        ]
+        rates, spread = error_bars(points.values())
         width = 2.5 if name == OURS else 1.2
         axes.errorbar(delays, rates, spread, label=name, marker="o", capsize=3, linewidth=width)
     axes.set_xlabel("S2 delay (s)" if axis == "s2_delay" else "S1 delay (control steps of 50 ms)")
@@ -165,18 +161,13 @@ def _page(study: Study, document: dict[str, Any]) -> str:
         for name, points in curves.items():
             lines.append(f"| {name} | {' | '.join(_cell(points[delay], name == OURS) for delay in delays)} |")
     lost = document["lost_from_0_to_0.5_s"]
-    lines += ["", f"From S2 delay 0 to 0.5 s, two-speed loses {_points_text(lost)} points.", ""]
+    lines += ["", f"From S2 delay 0 to 0.5 s, two-speed loses {in_points(lost)} points.", ""]
     return "\n".join(lines)
 
 
 def _cell(entry: dict[str, Any], ours: bool) -> str:
     rate = f"{100 * entry['success_rate']:.0f} %"
-    return rate if ours else f"{rate} ({_points_text(entry['ours_minus_it'])})"
-
-
-def _points_text(difference: dict[str, float]) -> str:
-    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-    return f"{value:+.0f}, {low:+.0f} to {high:+.0f}"
+    return rate if ours else f"{rate} ({in_points(entry['ours_minus_it'])})"
 
 
 def default_tasks(env: str, wanted: Sequence[str]) -> tuple[str, ...]:

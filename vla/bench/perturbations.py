@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vla import assets
 from vla.bench.points import families_in_turn, measure
-from vla.bench.table import Row, report
+from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
@@ -120,11 +120,7 @@ def _plot(found: dict[str, dict[str, Any]], picture: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     names = list(found)
-    rates = [100 * one["success_rate"] for one in found.values()]
-    spread = [
-        [abs(100 * one["ci95"][side] - rate) for one, rate in zip(found.values(), rates, strict=True)]
-        for side in (0, 1)
-    ]
+    rates, spread = error_bars(found.values())
     axes.barh(names, rates, xerr=spread, capsize=3, color=["tab:blue", *["tab:gray"] * (len(names) - 1)])
     axes.axvline(rates[0], color="tab:blue", linestyle=":")
     axes.invert_yaxis()
@@ -148,14 +144,9 @@ def _page(study: Study, found: dict[str, dict[str, Any]]) -> str:
     ]
     for name, one in found.items():
         low, high = (100 * bound for bound in one["ci95"])
-        cell = "" if name == AS_TOLD else _points_text(one["difference"])
+        cell = "" if name == AS_TOLD else in_points(one["difference"])
         lines.append(f"| {name} | {100 * one['success_rate']:.0f} % ({low:.0f}-{high:.0f}) | {cell} |")
     lines += ["", *(f"- {name}: {what}." for name, what in PERTURBATIONS.items())]
     if find_environment(study.env).package:
         lines.append("- Here a swap asks for another task than the one that is judged: a policy that listens fails.")
     return "\n".join([*lines, ""])
-
-
-def _points_text(difference: dict[str, float]) -> str:
-    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-    return f"{value:+.0f} ({low:+.0f} to {high:+.0f})"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from vla import assets
 from vla.bench.contest import Entrant, Field, Trained, train_entrant
 from vla.bench.points import Measured, families_in_turn, measure
-from vla.bench.table import Row, report
+from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
@@ -137,11 +137,7 @@ def _plot(rows: dict[str, dict[str, Any]], picture: Path) -> None:
     axes = figure.subplots()
     width = 0.8 / len(CONDITIONS)
     for place, name in enumerate(CONDITIONS):
-        found = [row["success"][name] for row in rows.values()]
-        rates = [100 * one["success_rate"] for one in found]
-        spread = [
-            [abs(100 * one["ci95"][side] - rate) for one, rate in zip(found, rates, strict=True)] for side in (0, 1)
-        ]
+        rates, spread = error_bars(row["success"][name] for row in rows.values())
         axes.bar([i + place * width for i in range(len(rows))], rates, width, yerr=spread, capsize=2, label=name)
     axes.set_xticks([i + width for i in range(len(rows))], list(rows))
     axes.set_ylabel("success (%), with 95 % intervals")
@@ -195,10 +191,7 @@ def _listed(entrant: Entrant) -> str:
 def _cell(one: dict[str, Any], first: bool) -> str:
     low, high = (100 * bound for bound in one["ci95"])
     rate = f"{100 * one['success_rate']:.0f} % ({low:.0f}-{high:.0f})"
-    if first:
-        return rate
-    value, least, most = (100 * one["difference"][key] for key in ("value", "low", "high"))
-    return f"{rate} [{value:+.0f}, {least:+.0f} to {most:+.0f}]"
+    return rate if first else f"{rate} [{in_points(one['difference'])}]"
 
 
 def entrants(field: Field, only: Sequence[str]) -> Field:
