@@ -206,12 +206,11 @@ def test_a_leader_arm_of_a_plugin_drives_a_session(tmp_path, lerobot_plugins):
             stand(HOME + turn * np.eye(7)[0], 40)
             polled(device, live, lambda now: now.driver == "person", "it drives")
         there = ArmKinematics(TABLETOP.kinematics).forward(HOME + 0.3 * np.eye(7)[0])[0]
-        polled(
-            device,
-            live,
-            lambda now: np.abs(now.observation.state[7:10] - there).max() < 0.02,
-            "the tool is where its is",
-        )
+
+        def follows(now):
+            return np.abs(now.observation.state[7:10] - there).max() < 0.02
+
+        polled(device, live, follows, "the tool comes to where the leader's would be")
         assert live.moment().gripper == pytest.approx(0.4)
         file.unlink()
         polled(device, live, lambda now: not now.engaged and now.at_rest, "an unplugged leader lets go")
