@@ -70,11 +70,11 @@ def assert_within_limits(path: np.ndarray, limits) -> None:
 
 
 def assert_tool_within_limits(gate: SafetyGate, path: np.ndarray, limits) -> None:
-    """A tolerance of 1 mm at the box, a hundredth of the speed."""
+    """A tolerance of 1 mm at the box, a thousandth of the speed."""
     places = gate._arm.positions(path)
     box = np.array([limits.workspace.x, limits.workspace.y, limits.workspace.z]).T
     assert (places >= box[0] - 1.5e-3).all() and (places <= box[1] + 1.5e-3).all()
-    assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() / DT <= 1.01 * limits.tool_speed
+    assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() / DT <= 1.001 * limits.tool_speed
 
 
 def at(joints, gripper=1.0) -> np.ndarray:

@@ -13,8 +13,6 @@ BOX_TOLERANCE = 1e-3
 """How far (m) a path between two points of the box may bulge out of it."""
 _PART = 0.98
 """Speeds are planned at this part of the limit, which leaves something to catch up with."""
-_EVERY = 4
-"""On a way to a stop, the tool is looked up at the first two samples, then at every so many, and at the end."""
 
 
 class ToolGuard:
@@ -42,10 +40,8 @@ class ToolGuard:
 
         A tool that is outside the box already may only come nearer to it.
         """
-        picks = sorted({0, min(1, len(path) - 1), *range(1, len(path), _EVERY), len(path) - 1})
-        places = np.concatenate([now[None], self._arm.positions(path[picks])])
-        seconds = np.diff([-1, *picks]) * self._dt
-        speeds = np.linalg.norm(np.diff(places, axis=0), axis=1) / seconds
+        places = np.concatenate([now[None], self._arm.positions(path)])
+        speeds = np.linalg.norm(np.diff(places, axis=0), axis=1) / self._dt
         outside = np.maximum(self.low - places, places - self.high)
         over = outside > np.maximum(BOX_TOLERANCE, outside[0] + 1e-9)
         for i, axis in enumerate("xyz"):
