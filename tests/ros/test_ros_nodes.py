@@ -31,6 +31,7 @@ from rclpy.action import ActionClient
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
 from std_msgs.msg import Bool
@@ -49,6 +50,10 @@ CONFIGURE, ACTIVATE, DEACTIVATE, SHUTDOWN = (
 )
 
 
+RUNNING: set["Program"] = set()
+"""Programs that nobody has stopped: waiting ends when one of them dies."""
+
+
 class Program:
     """A node in a process of its own. `lines`: what it has printed."""
 
@@ -59,6 +64,7 @@ class Program:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        RUNNING.add(self)
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -66,6 +72,7 @@ class Program:
             self.lines.append(line.rstrip())
 
     def stop(self, how: int = signal.SIGINT) -> int:
+        RUNNING.discard(self)
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
         code = self.process.wait(PATIENCE)
@@ -80,8 +87,7 @@ def program(node: str, **parameters: Any) -> Iterator[Program]:
     try:
         yield one
     finally:
-        if one.process.poll() is None:
-            one.stop(signal.SIGKILL)
+        one.stop(signal.SIGKILL)
 
 
 class Client(Node):
@@ -113,6 +119,8 @@ class Client(Node):
     def until(self, ready: Callable[[], Any], what: str = "it") -> None:
         deadline = time.monotonic() + PATIENCE
         while not ready():
+            dead = [one.lines for one in RUNNING if one.process.poll() is not None]
+            assert not dead, dead
             assert time.monotonic() < deadline, f"{what} did not happen"
             time.sleep(0.02)
 
@@ -157,7 +165,7 @@ USUAL = {"/rosout", "/parameter_events"}
 
 @pytest.fixture
 def client(domain: int) -> Iterator[Client]:
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Client()
     executor = MultiThreadedExecutor(2)
     executor.add_node(node)
@@ -311,8 +319,9 @@ def test_a_robot_that_is_not_there_is_named(client: Client, untrained: Path) -> 
 def test_the_launch_file_brings_up_a_robot_and_a_policy_that_take_an_instruction(client: Client) -> None:
     launch = Program(["ros2", "launch", "vla_ros", "sim.launch.py", "lockstep:=true", "seed:=3", "patience:=300.0"])
     try:
-        client.until(lambda: client.publishers_of("policy") >= set(COMMANDS), "activation")
-        result = client.result(client.send("", 2.0)).result
+        handles: list[Any] = []
+        client.until(lambda: handles.append(client.send("", 2.0)) or handles[-1].accepted, "activation")
+        result = client.result(handles[-1]).result
         assert result.outcome in ("success", "timeout") and result.steps >= 40
     finally:
         os.kill(launch.process.pid, signal.SIGINT)
