@@ -197,6 +197,8 @@ def test_a_leader_arm_of_a_plugin_drives_a_session(tmp_path, lerobot_plugins):
     device = PluggedDevice(leader)
     robot = make_robot("tabletop", render=False)
     with session_with(lambda: robot, TABLETOP, tmp_path, device=device) as (live, _, _recorder):
+        first = live.moment().step
+        polled(device, live, lambda now: now.step > first + 3, "the open clutch is seen")
         device._keys.press("space", 0.0)
         polled(device, live, lambda now: now.engaged, "the clutch engages")
         start = live.moment().observation.state[0]

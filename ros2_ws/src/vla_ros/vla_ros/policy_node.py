@@ -5,7 +5,6 @@ configure loads the policy; activate finds the robot; only then goals are taken 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any
@@ -258,4 +257,8 @@ def _result(result: Result) -> RunInstruction.Result:
 
 
 def main() -> None:
-    sys.exit(run(PolicyNode))
+    run(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

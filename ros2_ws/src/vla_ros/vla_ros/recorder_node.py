@@ -6,7 +6,6 @@ Messages go through the code that imports bags, so a dataset is the same as that
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -136,4 +135,8 @@ def check_out(out: str, spec: RobotSpec) -> None:
 
 
 def main() -> None:
-    sys.exit(run(RecorderNode))
+    run(RecorderNode)
+
+
+if __name__ == "__main__":
+    main()

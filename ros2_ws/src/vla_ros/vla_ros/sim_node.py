@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -69,4 +68,8 @@ def _has_model(robot: GymRobot) -> bool:
 
 
 def main() -> None:
-    sys.exit(run(SimNode, SimNode.simulate))
+    run(SimNode, SimNode.simulate)
+
+
+if __name__ == "__main__":
+    main()
