@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
-    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (default 200), or a task (suites: 20)")
+    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (200, policies 100), task (suites 20)")
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument(
