@@ -145,7 +145,7 @@ def record(arm: BenchArm, fps: int, seconds: float, out: Path) -> int:
             *make_default_processors(),
             dataset=dataset,
             teleop=hand,
-            control_time_s=seconds,  # type: ignore[arg-type]  # it compares it with seconds
+            control_time_s=seconds,
             single_task="sway",
         )
         return int(writer.image_writer.queue.qsize())
