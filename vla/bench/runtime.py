@@ -54,8 +54,9 @@ def synchronous(run: RealTimeRun) -> tuple[Float[np.ndarray, " R"], float, float
     import torch
 
     torch.set_num_threads(1)
-    policy, log = loader(run.policy).make(), run.out / "body"
+    log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
+    policy = loader(run.policy, robot.spec).make()
     try:
         robot.start()
         senses, gate = Senses(robot.spec, robot.sense_memory), SafetyGate(robot.spec)

@@ -56,6 +56,10 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
 
 
+def add_which_robot(parser: Any) -> None:
+    parser.add_argument("--robot", metavar="NAME", help="which, of a policy of several robots")
+
+
 def add_dds_options(parser: Any) -> None:
     """Where to find the others."""
     parser.add_argument("--domain", type=_domain, metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")

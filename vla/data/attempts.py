@@ -107,12 +107,12 @@ class CorrectedActor:
         from vla.tandem import TandemPolicy
 
         torch.set_num_threads(1)
-        self._policy = TandemPolicy.from_pretrained(policy)
         entry = find_environment(env, task)
         self._make_expert = expert_maker(entry)
         self._robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
         for robot in self._robots:
             robot.connect()
+        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robots[0].spec)
 
     def play(self, seed: int) -> list[Episode]:
         import torch
@@ -152,9 +152,9 @@ class PolicyActor:
         from vla.tandem import TandemPolicy
 
         torch.set_num_threads(1)
-        self._policy = TandemPolicy.from_pretrained(policy)
         self._robot = GymRobot(find_environment(env, task), task=task)
         self._robot.connect()
+        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robot.spec)
 
     def play(self, seed: int) -> list[Episode]:
         import torch

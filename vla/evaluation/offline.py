@@ -54,9 +54,8 @@ def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False) -> 
 
     Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
     """
-    tandem = TandemPolicy.from_pretrained(assets.find("policy", policy))
-    cache = build_cache(dataset)
-    tandem.spec.check_robot(cache.spec)
+    folder, cache = assets.find("policy", policy), build_cache(dataset)
+    tandem = TandemPolicy.from_pretrained(folder, robot=cache.spec)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):
         raise UserError(f"dataset {dataset}: states or actions are not finite; vla data doctor says where")
     asked = np.ones(len(cache), bool) if all_episodes else is_held_out(cache.episode)

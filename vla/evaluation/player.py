@@ -6,14 +6,16 @@ from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy
+from vla.spec import RobotSpec
 
 
-def load_policy(name: str) -> Policy:
-    """A shipped name, a folder or a hub id; UserError if there is no such policy or its files are damaged."""
+def load_policy(name: str, robot: RobotSpec | None = None) -> Policy:
+    """A shipped name, a folder or a hub id; UserError if there is no such policy, its files are damaged, or it is of
+    other robots than `robot`."""
     folder = assets.find("policy", name)
     from vla.tandem import TandemPolicy
 
-    return TandemPolicy.from_pretrained(folder)
+    return TandemPolicy.from_pretrained(folder, robot=robot)
 
 
 class Player:
@@ -21,10 +23,10 @@ class Player:
 
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
-        self._policy = policy or load_policy(setup.policy)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
         self._robot = make_robot(setup.env, setup.task, setup.split, lazy)
+        self._policy = policy or load_policy(setup.policy, self._robot.spec)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 

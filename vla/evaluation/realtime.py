@@ -23,6 +23,7 @@ from vla.robots.sim_body import DT, read_log
 from vla.robots.sim_wires import BodySettings, World
 from vla.runtime.run_telemetry import RunTelemetry
 from vla.runtime.supervisor import RunSettings, Supervisor
+from vla.spec import RobotSpec
 
 _LOOK_EVERY = 0.1
 
@@ -52,9 +53,10 @@ class RunResult:
     instruction: str
 
 
-def loader(policy: str) -> Maker:
+def loader(policy: str, robot: RobotSpec) -> Maker:
     """How the processes of S1 and S2 load a shipped policy, a folder or a hub id. UserError if there is none."""
-    return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": str(assets.find("policy", policy))})
+    folder = str(assets.find("policy", policy))
+    return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": folder, "robot": robot})
 
 
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
@@ -62,10 +64,11 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
 
     Ctrl-C and SIGTERM bring the robot to rest and end every process. Raises UserError as the parts do.
     """
-    policy = loader(run.policy)
+    assets.find("policy", run.policy)
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
+    policy = loader(run.policy, robot.spec)
     with _terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:

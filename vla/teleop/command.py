@@ -50,9 +50,7 @@ def teleop(options: TeleopOptions) -> None:
     from vla.teleop.session import Session
 
     spec = RobotSpec.load(assets.find("robot", find_environment(options.robot).robot))
-    policy = _load_policy(options.policy) if options.policy else None
-    if policy is not None:
-        policy.spec.check_robot(spec)
+    policy = _load_policy(options.policy, spec) if options.policy else None
     reserve = int(options.reserve_gb * 1e9)
     live = LiveSettings(options.operator or _login(), options.device, options.preroll, reserve=reserve)
     with LiveRecorder(out, spec, live) as recorder:
@@ -97,8 +95,8 @@ def _login() -> str:
         return ""
 
 
-def _load_policy(name: str) -> Any:
+def _load_policy(name: str, robot: Any) -> Any:
     folder = assets.find("policy", name)
     from vla.tandem import TandemPolicy
 
-    return TandemPolicy.from_pretrained(folder)
+    return TandemPolicy.from_pretrained(folder, robot=robot)
