@@ -64,7 +64,7 @@ class ExpertActor:
             if env.task_description != episodes[-1].task:
                 episodes.append(Episode(env.task_description))
             action = expert.act()
-            marks = env.annotation()
+            marks = env.annotation() if hasattr(env, "annotation") else {}
             # Before the step: an environment that renders on demand shows the present only.
             images = {name: observation["pixels"][name] for name in self._spec.camera_names}
             state, subtask, progress = observation["agent_pos"], expert.subtask, expert.progress
@@ -77,8 +77,8 @@ class ExpertActor:
                     action=action,
                     subtask=subtask,
                     progress=float(progress),
-                    target_pixel=tuple(marks["target_pixel"]),
-                    goal_pixel=tuple(marks["goal_pixel"]),
+                    target_pixel=tuple(marks.get("target_pixel", UNKNOWN_PIXEL)),
+                    goal_pixel=tuple(marks.get("goal_pixel", UNKNOWN_PIXEL)),
                     success=bool(info["is_success"]),
                     disturbed=disturbed,
                 )
