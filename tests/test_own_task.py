@@ -1,4 +1,4 @@
-"""The tutorial `docs/own-task.md`: its files as they stand there, and its commands, on little data and a tiny recipe."""
+"""The tutorial `docs/own-task.md`: its files as they stand there, its commands on little data and a tiny recipe."""
 
 import json
 import re
@@ -76,7 +76,7 @@ def test_an_instruction_that_cannot_be_asked_is_said(board: Path, untrained: Pat
     [
         (
             "nowhere:BOARD",
-            r"environment nowhere:BOARD: No module named 'nowhere'; is the module's folder in PYTHONPATH",
+            r"nowhere:BOARD: No module named 'nowhere'; is the module's folder in PYTHONPATH",
         ),
         ("json:BOARD", "module 'json' has no attribute 'BOARD'"),
         ("json:dumps", r"json:dumps: that is no vla\.robots\.gym_sim\.Environment"),

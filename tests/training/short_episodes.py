@@ -1,4 +1,4 @@
-"""The beginnings of episodes of a simulated robot, written as a training cache: seconds of simulation, real pictures."""
+"""The beginnings of episodes of a simulated robot, as a training cache: seconds of simulation, real pictures."""
 
 import json
 from collections.abc import Callable

@@ -102,7 +102,7 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 
 
 def find_environment(name: str, task: str = "all", split: str = "all") -> Environment:
-    """The environment of that name, or your own, `module:NAME`; UserError if it, or the task or split, does not exist."""
+    """The environment of that name, or `module:NAME`, your own; UserError if it, or task or split, does not exist."""
     environment = _own(name) if ":" in name else ENVIRONMENTS[_choice("environment", name, tuple(ENVIRONMENTS))]
     _choice(f"task of {name}", task, ("all", *environment.groups, *environment.families))
     _choice(f"split of {name}", split, environment.splits)
