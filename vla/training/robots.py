@@ -16,6 +16,7 @@ from vla.data.cache import FrameCache
 from vla.data.order import rounded
 from vla.errors import UserError
 from vla.many import Embodiment, ManyPolicy, cameras_in_slots, check_embodiment
+from vla.ranks import Rank, share_of
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastConfig
 from vla.s2.system import SlowConfig, SlowSystem
@@ -143,6 +144,9 @@ class RobotsStage:
             return acting, parts
         words, said = self.words.loss(batch["words"])
         return acting + self.words_weight * words, parts | {"s2": words.detach(), **said}
+
+    def share(self, batch: dict[str, Any], rank: Rank) -> dict[str, Any]:
+        return {**batch, "robots": share_of(batch["robots"], rank)}
 
     def save(self, out: Path) -> None:
         self.policy.save_pretrained(out / "policy")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,17 +20,17 @@ from rich.console import Console
 from torch import nn
 
 from vla import assets
-from vla.data.cache import FrameCache, build_cache
 from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.many import ManyPolicy, open_policy
+from vla.ranks import join, leader_first, my_rank
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
-from vla.spec import RobotSpec
 from vla.strict import parse
-from vla.tandem import SLOW_FOLDER, SPEC_FILE, TandemConfig, TandemPolicy
+from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
+from vla.training.datasets import Data, find_datasets, open_cache, spec_of
 from vla.training.estimate import estimate
 from vla.training.examples import fit_action_tokens
 from vla.training.latents import CachedThoughts, compute_latents
@@ -72,8 +72,8 @@ def train(
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
-    place = device_named(device)
-    data = _find(datasets, weights or [1.0] * len(datasets))
+    place = join(device_named(device))
+    data = find_datasets(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
     start = open_policy(policy) if policy else None
     taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
@@ -81,19 +81,11 @@ def train(
         plan = _with_slow(plan, taken.config)
     _check(plan, data, start, taken is not None)
     robots = _robots(plan, start)
-    check_robots([_spec_of(folder) for folder in data.episodes], plan.fast, plan.slow, robots)
+    check_robots([spec_of(folder) for folder in data.episodes], plan.fast, plan.slow, robots)
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
-    _claim(out, plan, datasets, weights)
+    with leader_first():
+        _claim(out, plan, datasets, weights)
     _Run(plan, data, out, place, start, slow).train()
-
-
-@dataclass(frozen=True)
-class Data:
-    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches) with the weight of each."""
-
-    stills: tuple[Path, ...]
-    episodes: tuple[Path, ...]
-    weights: tuple[float, ...]
 
 
 class _Run:
@@ -108,7 +100,8 @@ class _Run:
     ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.scenes = StillScenes(data.stills[0]) if data.stills else None
-        self.caches = [_open_cache(folder) for folder in data.episodes]
+        with leader_first():
+            self.caches = [open_cache(folder) for folder in data.episodes]
         self.slow = slow
         self.fast: FastSystem | SharedFastSystem | None = None
         self.words: WordsStage | None = None
@@ -129,7 +122,7 @@ class _Run:
         self.robots = _robots(recipe, start)
         if start:
             self.fast = start.shared if isinstance(start, ManyPolicy) else start.s1
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=not my_rank().leads)
 
     def train(self) -> None:
         steps = {"words": self._train_words, "s1": self._train_s1, "joint": self._train_joint}
@@ -137,9 +130,9 @@ class _Run:
             folder = self.out / f"{number}-{stage.stage}"
             self.console.print(f"stage {number} of {len(self.recipe.stages)}: {stage.stage}", highlight=False)
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
-            if self.fast is not None and self.caches:
+            if self.fast is not None and self.caches and my_rank().leads:
                 self._policy().save_pretrained(self.out / "policy")
-        if not self.caches and self.slow is not None:
+        if not self.caches and self.slow is not None and my_rank().leads:
             self.slow.save_pretrained(self.out / "s2")
 
     # Each stage hands its averaged weights on in self.slow and self.fast; a finished one only loads them.
@@ -154,7 +147,8 @@ class _Run:
         shares, parts = share_out(stage.s1.batch, self.examples), {}
         for i, (name, one) in enumerate(policy.robots.items()):
             examples, seed = self.examples[name], self.recipe.seed + i
-            thoughts = [compute_latents(one.s2, cache, latents, stage.s1.stride) for cache in examples.caches]
+            with leader_first():
+                thoughts = [compute_latents(one.s2, cache, latents, stage.s1.stride) for cache in examples.caches]
             config = replace(stage.s1, batch=shares[name])
             parts[name] = FastStage(one.s1, examples, CachedThoughts(thoughts), config, seed, one)
         several = isinstance(policy, ManyPolicy)
@@ -193,7 +187,8 @@ class _Run:
 
     def _say_what_it_takes(self, model: nn.Module, joint: JointStage, batch: int, loop: LoopConfig) -> None:
         seen = joint.observations(joint.examples.trained[:2])
-        taken = estimate(model.to(self.device), joint.policy.s2, *seen, batch, loop)
+        recompute = joint.config.recompute
+        taken = estimate(model.to(self.device), joint.policy.s2, *seen, batch, loop, recompute)
         for line in taken.lines(batch, loop.steps):
             self.console.print(line, highlight=False, soft_wrap=True)
 
@@ -225,33 +220,11 @@ class _Run:
             raise UserError(f"train: --policy is of robot {missing[0]} too; give a dataset of it")
 
 
-def _find(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
-    """What the folders hold; UserError names one that holds nothing to train on."""
-    stills: list[Path] = []
-    episodes: list[tuple[Path, float]] = []
-    for folder, weight in zip(datasets, weights, strict=True):
-        is_dataset = (folder / "meta" / "info.json").is_file()
-        if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
-            episodes.append((folder, weight))
-        elif (folder / "words.jsonl").is_file():
-            if weight != 1:
-                raise UserError(f"dataset {folder}: still scenes are not weighted; give it without :{weight:g}")
-            stills.append(folder)
-        else:
-            raise UserError(f"dataset {folder}: neither LeRobot episodes nor still scenes; make some with vla collect")
-    return Data(tuple(stills), tuple(folder for folder, _ in episodes), tuple(weight for _, weight in episodes))
-
-
-def _open_cache(folder: Path) -> FrameCache:
-    is_dataset = (folder / "meta" / "info.json").is_file()
-    return build_cache(folder) if is_dataset else FrameCache.open(folder)
-
-
 def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     """Cameras a recipe leaves open (`cameras: []`) are the robots': all for S1, the first that stands still for S2."""
     if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
         return recipe
-    robots = [_spec_of(folder) for folder in data.episodes]
+    robots = [spec_of(folder) for folder in data.episodes]
     first = robots[0].cameras
     names = dict.fromkeys(name for robot in robots for name in robot.camera_names)
     looks = next((camera for camera in first if camera.mount == "fixed"), first[0]).name
@@ -264,18 +237,6 @@ def _robots(recipe: Recipe, start: TandemPolicy | ManyPolicy | None) -> Robots:
     if isinstance(start, ManyPolicy):
         return {name: RobotRecipe(one.cameras) for name, one in start.embodiments.items()}
     return recipe.robots
-
-
-def _spec_of(folder: Path) -> RobotSpec:
-    """Of a dataset or cache; UserError if it has none or no camera."""
-    places = (folder / "meta", folder, folder / "cache")
-    file = next((place / SPEC_FILE for place in places if (place / SPEC_FILE).is_file()), None)
-    if file is None:
-        raise UserError(f"dataset {folder}: no meta/{SPEC_FILE}; draft one with vla spec init {folder}")
-    spec = RobotSpec.load(file)
-    if not spec.cameras:
-        raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
-    return spec
 
 
 def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
