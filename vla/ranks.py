@@ -1,8 +1,8 @@
 """Training in several processes: each takes its rows of every batch, and all take the same step.
 
-Whoever starts them (`torchrun`, `accelerate launch --multi_gpu`) tells each in its environment who it is; alone, nothing
-here does anything. Losses are means over what is counted in the whole batch, so that the steps are those that one
-process would take.
+Whoever starts them (`torchrun`, `accelerate launch --multi_gpu`) tells each in its environment who it is; in a single
+process nothing here does anything. Losses are means over what is counted in the whole batch, so that the steps are
+those that one process would take.
 """
 
 from __future__ import annotations

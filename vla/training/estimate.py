@@ -54,7 +54,8 @@ class Estimate:
         ]
         if self.total > self.device:
             said.append(
-                "this is more than there is: lower the batch, slow.layer, lora.rank or joint.recompute, or freeze more (slow.train)"
+                "this is more than there is: lower the batch, slow.layer, lora.rank or joint.recompute, or freeze more "
+                "(slow.train)"
             )
         return said
 

@@ -28,9 +28,9 @@ class JointConfig:
     hindsight: how often, from 0 to 1, S2 is told what was done, as the episode's annotation says it, and not what the
     robot had been told (`vla data annotate`).
 
-    recompute: gradient checkpointing. S2 reads so many frames at a time and keeps nothing of how; the backward pass reads
-    them again. Memory is then for the activations of so many frames, however large the batch; time grows by about a
-    third. 0: off.
+    recompute: gradient checkpointing. S2 reads so many frames at a time and keeps nothing of how; the backward pass
+    reads them again. Memory is then for the activations of so many frames, however large the batch; time grows by
+    about a third. 0: off.
     """
 
     words: float = 0.5
