@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def steps_bar(steps: int, done: int, shown: bool) -> Iterator[Callable[[int, float], None]]:
-    """If `shown`, a bar with rate and time left on a terminal, a line a minute elsewhere. Yields advance(step, loss)."""
+    """A bar with rate and time left on a terminal, else a line a minute; if `shown`. Yields advance(step, loss)."""
     columns = (
         TextColumn("training"),
         BarColumn(),
