@@ -162,8 +162,9 @@ class ManyPolicy:
 
 def open_policy(folder: str | Path) -> TandemPolicy | ManyPolicy:
     """A checkpoint of one robot or of several; UserError as they raise it."""
-    several = (Path(folder) / ROBOTS_FILE).is_file()
-    return (ManyPolicy if several else TandemPolicy).from_pretrained(folder)
+    if (Path(folder) / ROBOTS_FILE).is_file():
+        return ManyPolicy.from_pretrained(folder)
+    return TandemPolicy.from_pretrained(folder)
 
 
 def _read_cameras(folder: Path, what: str) -> dict[str, dict[str, str]]:

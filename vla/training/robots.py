@@ -21,7 +21,7 @@ from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastConfig
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
-from vla.tandem import TandemConfig
+from vla.tandem import TandemConfig, TandemPolicy
 from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
@@ -157,3 +157,18 @@ class RobotsStage:
             f"{name} {key}": value for name, stage in self.stages.items() for key, value in stage.evaluate().items()
         }
         return results | (self.words.evaluate() if self.words else {})
+
+
+def together(
+    policy: TandemPolicy | ManyPolicy,
+    stages: Mapping[str, FastStage | JointStage],
+    shares: Mapping[str, int],
+    words: WordsStage | None = None,
+    words_weight: float = 0.0,
+    frozen: bool = False,
+) -> FastStage | JointStage | RobotsStage:
+    """As `RobotsStage`; of a policy of one robot its only stage, which has its words already."""
+    if isinstance(policy, ManyPolicy):
+        return RobotsStage(policy, stages, shares, words, words_weight, frozen)
+    (only,) = stages.values()
+    return only

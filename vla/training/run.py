@@ -40,11 +40,11 @@ from vla.training.recipe import Recipe, StageRecipe, load_recipe
 from vla.training.robots import (
     RobotRecipe,
     Robots,
-    RobotsStage,
     check_robots,
     examples_by_robot,
     make_policy,
     share_out,
+    together,
 )
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
@@ -144,15 +144,15 @@ class _Run:
         assert self.slow is not None
         self.slow.to(self.device).eval().requires_grad_(False)
         policy, latents = self._policy(), self.out / "latents"
-        shares, parts = share_out(stage.s1.batch, self.examples), {}
+        shares = share_out(stage.s1.batch, self.examples)
+        parts: dict[str, FastStage] = {}
         for i, (name, one) in enumerate(policy.robots.items()):
             examples, seed = self.examples[name], self.recipe.seed + i
             with leader_first():
                 thoughts = [compute_latents(one.s2, cache, latents, stage.s1.stride) for cache in examples.caches]
             config = replace(stage.s1, batch=shares[name])
             parts[name] = FastStage(one.s1, examples, CachedThoughts(thoughts), config, seed, one)
-        several = isinstance(policy, ManyPolicy)
-        fit(RobotsStage(policy, parts, shares, frozen=True) if several else next(iter(parts.values())), loop, folder)
+        fit(together(policy, parts, shares, frozen=True), loop, folder)
 
     def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
         # An earlier words stage goes on, with the heads it has trained; else they start anew.
@@ -161,16 +161,15 @@ class _Run:
             words.config = replace(stage.words, seed=self.recipe.seed)
         policy = self._policy()
         set_trained(policy.s2)
-        shares, parts = share_out(stage.joint.s1.batch, self.examples), {}
-        several = isinstance(policy, ManyPolicy)
+        shares = share_out(stage.joint.s1.batch, self.examples)
+        parts: dict[str, JointStage] = {}
         for i, (name, one) in enumerate(policy.robots.items()):
             config = replace(stage.joint, s1=replace(stage.joint.s1, batch=shares[name]))
-            own = None if several else words
+            own = words if len(shares) == 1 else None
             parts[name] = JointStage(one, self.examples[name], own, config, self.recipe.seed + i)
-        first = next(iter(parts.values()))
-        joint = RobotsStage(policy, parts, shares, words, stage.joint.words) if several else first
+        joint = together(policy, parts, shares, words, stage.joint.words)
         if self.recipe.slow.vlm:
-            self._say_what_it_takes(joint.model, first, stage.joint.s1.batch, loop)
+            self._say_what_it_takes(joint.model, next(iter(parts.values())), stage.joint.s1.batch, loop)
         fit(joint, loop, folder)
 
     def _words_stage(self, stage: StageRecipe) -> WordsStage:
