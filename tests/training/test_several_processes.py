@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from dot_world import SIZE
 from tiny_vlms import write_vlm
 
+from vla import assets
 from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.ranks import Rank, share_of
@@ -113,15 +113,16 @@ def test_recomputing_gives_the_same_gradients_from_less_memory(insulate, vlm, ep
                 saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
+        batch = stage.batch(3)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss, _ = stage.loss(stage.batch(3))
-        loss.backward()
+            stage.latents(batch["seen"], batch["prompts"])
+        stage.loss(batch)[0].backward()
         found.append({name: p.grad for name, p in stage.model.named_parameters() if p.grad is not None})
         kept.append(sum(saved.values()))
     assert found[0].keys() == found[1].keys() and any(name.startswith("words.") for name in found[0])
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
-    assert kept[1] < 0.7 * kept[0]
+    assert kept[1] < 0.2 * kept[0]
 
 
 def test_a_wrong_number_is_named(tmp_path) -> None:
@@ -132,8 +133,6 @@ def test_a_wrong_number_is_named(tmp_path) -> None:
 
 
 def test_the_recipe_for_a_large_vlm_is_read() -> None:
-    from vla import assets
-
     recipe = load_recipe(assets.find("recipe", "qwen3_vl_8b"))
     assert recipe.stages[0].joint.recompute == 4 and recipe.slow.lora is not None
-    assert np.isclose(recipe.stages[0].loop.lr, 1e-4)
+    assert recipe.slow.layer < 36

@@ -23,10 +23,11 @@ class Player:
 
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
+        spec = RobotSpec.load(assets.find("robot", find_environment(setup.env).robot))
+        self._policy = policy or load_policy(setup.policy, spec)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
         self._robot = make_robot(setup.env, setup.task, setup.split, lazy)
-        self._policy = policy or load_policy(setup.policy, self._robot.spec)
         self._recorder = Recorder(self._robot) if setup.media else None
         warm_up(self._policy, self._robot)
 
