@@ -115,7 +115,10 @@ class ManyPolicy:
         """The policy for this robot, or one of this name; UserError names those there are if it is none of them."""
         there = ", ".join(self.robots)
         if robot is None:
-            raise UserError(f"this policy is of several robots ({there}); say which with --robot")
+            raise UserError(
+                f"this policy is of several robots ({there}): say which with --robot NAME, or make a policy of one with "
+                "vla export --robot NAME"
+            )
         if isinstance(robot, str):
             if robot not in self.robots:
                 raise UserError(f"this policy is of the robots {there}; {robot!r} is none of them")

@@ -12,6 +12,7 @@ from dot_world import SPEC as DOT
 from test_recipe import FAST_STAGE, LOOP, TINY
 
 from vla import assets
+from vla.cli import main
 from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.many import ManyPolicy, cameras_in_slots
@@ -172,10 +173,18 @@ def test_a_robot_that_is_none_of_them_is_told_which_there_are(run: Path) -> None
     slower = RobotSpec(CRANE.name, 15, CRANE.cameras, CRANE.state, CRANE.action)
     with pytest.raises(UserError, match=r"this crane is none of them, whose rate_hz is 30.0, the robot has 15$"):
         TandemPolicy.from_pretrained(run / "policy", robot=slower)
-    with pytest.raises(UserError, match=r"of several robots \(dot, crane\); say which with --robot"):
+    with pytest.raises(UserError, match=r"of several robots \(dot, crane\): say which with --robot"):
         TandemPolicy.from_pretrained(run / "policy")
     with pytest.raises(UserError, match="the robots dot, crane; 'cran' is none of them"):
         TandemPolicy.from_pretrained(run / "policy", robot="cran")
+
+
+def test_commands_that_cannot_know_the_robot_ask_for_it(run: Path, tmp_path: Path, capsys) -> None:
+    for words in (["serve", "--port", "0"], ["export", "--out", str(tmp_path / "one")]):
+        assert main([*words, "--policy", str(run / "policy")]) == 2
+        err = capsys.readouterr().err
+        assert "of several robots (dot, crane): say which with --robot" in err and err.count("\n") == 1
+    assert not (tmp_path / "one").exists()
 
 
 def test_it_survives_the_disk_and_gives_policies_of_one_robot(run: Path, tmp_path: Path) -> None:
