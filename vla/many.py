@@ -116,7 +116,7 @@ class ManyPolicy:
         there = ", ".join(self.robots)
         if robot is None:
             raise UserError(
-                f"this policy is of several robots ({there}): say which with --robot NAME, or make a policy of one with "
+                f"this policy is of several robots ({there}): say which with --robot NAME, or make one of one with "
                 "vla export --robot NAME"
             )
         if isinstance(robot, str):
