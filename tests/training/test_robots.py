@@ -215,6 +215,7 @@ def test_it_is_trained_on_with_all_its_robots(run: Path, episodes, crane, stills
     recipe.write_text(yaml.safe_dump(TINY | {"stages": [stage]}))
     with pytest.raises(UserError, match="--policy is of robot crane too; give a dataset of it"):
         train([episodes], tmp_path / "one", recipe, "cpu", policy=str(run / "policy"))
+    assert not (tmp_path / "one").exists()
     train([crane, episodes], tmp_path / "both", recipe, "cpu", policy=str(run / "policy"))
     before, after = (ManyPolicy.from_pretrained(folder / "policy") for folder in (run, tmp_path / "both"))
     assert after.robots["crane"].normalizer.to_dict() == before.robots["crane"].normalizer.to_dict()

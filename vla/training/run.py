@@ -28,6 +28,7 @@ from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
+from vla.spec import RobotSpec
 from vla.strict import parse
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
 from vla.training.datasets import Data, find_datasets, open_cache, spec_of
@@ -80,8 +81,10 @@ def train(
     if taken:
         plan = _with_slow(plan, taken.config)
     _check(plan, data, start, taken is not None)
-    robots = _robots(plan, start)
-    check_robots([spec_of(folder) for folder in data.episodes], plan.fast, plan.slow, robots)
+    specs = [spec_of(folder) for folder in data.episodes]
+    if start and specs:
+        _check_start(start, specs)
+    check_robots(specs, plan.fast, plan.slow, _robots(plan, start))
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
     with leader_first():
         _claim(out, plan, datasets, weights)
@@ -111,8 +114,6 @@ class _Run:
         if self.caches:
             known = {name: one.normalizer for name, one in start.robots.items()} if start else {}
             self.examples = examples_by_robot(self.caches, data.weights, known)
-            if start:
-                self._check_robots(start)
             annotated = any(one.annotated for one in self.examples.values())
             if not annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):
                 raise UserError(
@@ -210,14 +211,6 @@ class _Run:
             self.fast = FastSystem(recipe.fast, *sizes, self.slow.latent_shape, tokens)
         return TandemPolicy(examples.spec, self.slow, self.fast, examples.normalizer, config).to(self.device)
 
-    def _check_robots(self, start: TandemPolicy | ManyPolicy) -> None:
-        """UserError unless the datasets are of the robots of --policy, all of them."""
-        for one in self.examples.values():
-            start.of_robot(one.spec)
-        missing = [name for name in start.robots if name not in self.examples]
-        if missing:
-            raise UserError(f"train: --policy is of robot {missing[0]} too; give a dataset of it")
-
 
 def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     """Cameras a recipe leaves open (`cameras: []`) are the robots': all for S1, the first that stands still for S2."""
@@ -229,6 +222,15 @@ def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
     looks = next((camera for camera in first if camera.mount == "fixed"), first[0]).name
     fast = replace(recipe.fast, cameras=recipe.fast.cameras or tuple(names))
     return replace(recipe, fast=fast, slow=replace(recipe.slow, cameras=recipe.slow.cameras or (looks,)))
+
+
+def _check_start(start: TandemPolicy | ManyPolicy, specs: Sequence[RobotSpec]) -> None:
+    """UserError unless the datasets are of the robots of --policy, all of them."""
+    for spec in specs:
+        start.of_robot(spec)
+    missing = start.robots.keys() - {spec.name for spec in specs}
+    if missing:
+        raise UserError(f"train: --policy is of robot {min(missing)} too; give a dataset of it")
 
 
 def _robots(recipe: Recipe, start: TandemPolicy | ManyPolicy | None) -> Robots:
