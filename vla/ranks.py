@@ -60,6 +60,11 @@ def join(device: str) -> str:
     return device
 
 
+def leave() -> None:
+    if _several():
+        dist.destroy_process_group()
+
+
 @contextmanager
 def leader_first() -> Iterator[None]:
     """The first process does it before the others, which then find it done."""

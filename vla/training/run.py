@@ -23,7 +23,7 @@ from vla import assets
 from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.many import ManyPolicy, open_policy
-from vla.ranks import join, leader_first, my_rank
+from vla.ranks import join, leader_first, leave, my_rank
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
@@ -89,6 +89,7 @@ def train(
     with leader_first():
         _claim(out, plan, datasets, weights)
     _Run(plan, data, out, place, start, slow).train()
+    leave()
 
 
 class _Run:
