@@ -102,10 +102,6 @@ class ManyPolicy:
         s1 = self.shared.of(name)
         return TandemPolicy(one.spec, s2, s1, one.normalizer, replace(self.config, fast=s1.config))
 
-    @property
-    def device(self) -> torch.device:
-        return self.s2.device
-
     def to(self, device: str | torch.device) -> ManyPolicy:
         self.shared.to(device)
         self.s2.to(device)

@@ -116,7 +116,10 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     for p, part in zip(shared, flat.split([p.numel() for p in shared]), strict=True):
-        p.grad = part.view_as(p).to(p.dtype)
+        if p.grad is None:
+            p.grad = torch.empty_like(p)
+        # Into the gradient that is there: fused AdamW takes it to be laid out in memory as its parameter is.
+        p.grad.copy_(part.view_as(p))
 
 
 def agree(tensors: Iterable[Tensor]) -> None:
