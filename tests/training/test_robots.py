@@ -242,7 +242,7 @@ def test_two_specs_of_one_name_are_taken_for_a_mistake(episodes, tmp_path) -> No
     shutil.copytree(episodes, tmp_path / "other")
     RobotSpec("dot", 25, DOT.cameras, DOT.state, DOT.action).save(tmp_path / "other" / "robot_spec.yaml")
     caches = [FrameCache.open(folder) for folder in (episodes, tmp_path / "other")]
-    with pytest.raises(UserError, match=r"rate_hz is 20.0, .* has 25; if they are two, give each spec a name"):
+    with pytest.raises(UserError, match=r"rate_hz is 20.0, .* has 25.0; if they are two, give each spec a name"):
         Examples(caches, fit_normalizer(caches))
 
 
