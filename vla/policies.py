@@ -15,6 +15,7 @@ from vla.processes import Maker
 if TYPE_CHECKING:
     from vla.runtime.pilot import Policy
     from vla.serve.client import RemotePolicy
+    from vla.spec import RobotSpec
     from vla.tandem import TandemPolicy
 
 API_KEY = "VLA_API_KEY"
@@ -45,15 +46,16 @@ def is_peer(name: str) -> bool:
     return all((folder / file).is_file() for file in files) and not (folder / "tandem.json").is_file()
 
 
-def load_policy(name: str, timeout: float = PATIENCE_S) -> Policy:
+def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None = None) -> Policy:
     """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
 
-    A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. Raises UserError if
-    there is no such policy or its files are damaged, and as `RemotePolicy` does.
+    A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. robot: which it is
+    to drive, if it knows several. Raises UserError if there is no such policy, its files are damaged, or it is of
+    other robots, and as `RemotePolicy` does.
     """
     if is_remote(name):
         return cast("Policy", connect(name, timeout))
-    return _load_peer(name) if is_peer(name) else load_here(name)
+    return _load_peer(name) if is_peer(name) else load_here(name, robot)
 
 
 def _load_peer(name: str) -> Policy:
@@ -64,21 +66,22 @@ def _load_peer(name: str) -> Policy:
     return PeerPolicy.from_pretrained(Path(name).expanduser())
 
 
-def load_here(name: str) -> TandemPolicy:
+def load_here(name: str, robot: RobotSpec | None = None) -> TandemPolicy:
     """As `load_policy`, for what needs the model itself: no server will do."""
     folder = assets.find("policy", name)
     from vla.tandem import TandemPolicy
 
-    return TandemPolicy.from_pretrained(folder)
+    return TandemPolicy.from_pretrained(folder, robot=robot)
 
 
-def policy_maker(name: str) -> Maker:
+def policy_maker(name: str, robot: RobotSpec | None = None) -> Maker:
     """How the processes of S1 and S2 get it in real time. Raises UserError as `check_policy` does.
 
     A server must be there now; when it goes away later, they go on asking.
     """
     if not is_remote(name):
-        return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": str(assets.find("policy", name))})
+        folder = str(assets.find("policy", name))
+        return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": folder, "robot": robot})
     with connect(name) as remote:
         known = remote.metadata
     return Maker(f"{__name__}:connect", {"url": name, "timeout": REAL_TIME_PATIENCE_S, "metadata": known})

@@ -77,6 +77,13 @@ def _value(hint: Any, data: Any, what: str, path: str) -> Any:
         return data
     if origin is tuple:
         return _items(args, data, what, path)
+    if origin is Mapping:
+        if not isinstance(data, Mapping):
+            raise UserError(f"{what}: {path} must be a mapping, got {_kind(data)}")
+        return {
+            _value(args[0], key, what, f"{path}: key"): _value(args[1], item, what, _join(path, key))
+            for key, item in data.items()
+        }
     if isinstance(hint, type) and is_dataclass(hint):
         return parse(hint, data, what, path)
     if hint is float and isinstance(data, int) and not isinstance(data, bool):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
@@ -35,6 +36,8 @@ FAST_FILE = "s1.safetensors"
 ENGINE_FILE = "s1.onnx"
 """S1 once more, for CPUs, if `vla export` made it: of the same weights, and used instead of them."""
 SLOW_FOLDER = "s2"
+ROBOTS_FILE = "robots.json"
+"""Only in a checkpoint of several robots (`vla.many`)."""
 
 Images = Mapping[str, UInt8[np.ndarray, "H W 3"]]
 
@@ -89,6 +92,19 @@ class TandemPolicy:
     @property
     def device(self) -> torch.device:
         return self.s2.device
+
+    @property
+    def robots(self) -> Mapping[str, TandemPolicy]:
+        """Itself, under its robot's name: what `vla.many.ManyPolicy` has several of."""
+        return {self.spec.name: self}
+
+    def of_robot(self, robot: RobotSpec | str | None) -> TandemPolicy:
+        """Itself; UserError if `robot`, or the robot of this name, is another."""
+        if isinstance(robot, RobotSpec):
+            self.spec.check_robot(robot)
+        elif robot not in (None, self.spec.name):
+            raise UserError(f"this policy is of robot {self.spec.name}, not of {robot}")
+        return self
 
     def to(self, device: str | torch.device) -> TandemPolicy:
         self.s1.to(device)
@@ -162,58 +178,98 @@ class TandemPolicy:
 
         Raises UserError if `folder` holds something else or cannot be written.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
-            raise UserError(f"checkpoint: {folder} holds something else; choose another folder")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        try:
-            partial.mkdir(parents=True)
-            self._write(partial, dtype)
-            if folder.exists():
-                _keep_others(folder, partial)
-                folder.rename(old)
-            partial.rename(folder)
-        except OSError as error:
-            raise UserError(f"checkpoint: cannot write to {folder}: {error.strerror or error}") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+        write_whole(Path(folder), lambda partial: self._write(partial, dtype))
 
     def _write(self, folder: Path, dtype: torch.dtype) -> None:
-        (folder / CONFIG_FILE).write_text(json.dumps(to_plain(self.config), indent=2) + "\n")
+        write_config(folder, self.config)
+        self.write_robot(folder)
+        write_weights(self.s1, folder / FAST_FILE, dtype)
+        self.s2.save_pretrained(folder / SLOW_FOLDER, dtype)
+
+    def write_robot(self, folder: Path) -> None:
+        """What is of this robot alone, but for weights."""
         self.spec.save(folder / SPEC_FILE)
         (folder / NORMALIZATION_FILE).write_text(json.dumps(self.normalizer.to_dict(), indent=2) + "\n")
         if self.s1.action_tokens is not None:
             (folder / ACTION_TOKENS_FILE).write_text(json.dumps(to_plain(self.s1.action_tokens)) + "\n")
-        weights = {n: t.detach().to("cpu", dtype).contiguous() for n, t in self.s1.state_dict().items()}
-        save_file(weights, folder / FAST_FILE)
-        self.s2.save_pretrained(folder / SLOW_FOLDER, dtype)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> TandemPolicy:
-        """Load a checkpoint in float32; UserError says which part is missing, damaged or does not fit."""
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu", robot: RobotSpec | str | None = None
+    ) -> TandemPolicy:
+        """Load a checkpoint in float32; UserError says which part is missing, damaged or does not fit.
+
+        robot: what it is to drive, or the name of that; UserError if it was trained for another. One of several robots
+        (`vla.many`) must be told which.
+        """
         folder = Path(folder)
-        what = f"checkpoint {folder}"
-        if not folder.is_dir():
-            raise UserError(f"{what}: there is no such folder")
-        config = parse(TandemConfig, _read_json(folder / CONFIG_FILE, what), f"{what}: {CONFIG_FILE}")
-        if not (folder / SPEC_FILE).is_file():
-            raise UserError(f"{what}: {SPEC_FILE} is missing")
-        spec = RobotSpec.load(folder / SPEC_FILE)
-        where = f"{what}: {NORMALIZATION_FILE}"
-        normalizer = Normalizer.from_dict(_read_json(folder / NORMALIZATION_FILE, what), where)
+        what = checkpoint_at(folder)
+        if (folder / ROBOTS_FILE).is_file():
+            from vla.many import ManyPolicy
+
+            return ManyPolicy.from_pretrained(folder, device).of_robot(robot)
+        config = read_config(folder)
+        spec, normalizer, tokens = read_robot(folder, config.fast.head, what)
         s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
-        tokens = None
-        if config.fast.head == "fast":
-            where = f"{what}: {ACTION_TOKENS_FILE}"
-            tokens = parse(FastTokens, _read_json(folder / ACTION_TOKENS_FILE, what), where)
         s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape, tokens)
-        _load_weights(s1, folder / FAST_FILE, what)
+        load_weights(s1, folder / FAST_FILE, what)
         engine = None
         if (folder / ENGINE_FILE).is_file() and torch.device(device).type == "cpu":
             engine = Engine(folder / ENGINE_FILE, weights_digest(folder))
-        return cls(spec, s2.eval(), s1.eval(), normalizer, config, engine).to(device)
+        return cls(spec, s2.eval(), s1.eval(), normalizer, config, engine).to(device).of_robot(robot)
+
+
+def checkpoint_at(folder: Path) -> str:
+    """What errors call it; UserError if there is no such folder."""
+    if not folder.is_dir():
+        raise UserError(f"checkpoint {folder}: there is no such folder")
+    return f"checkpoint {folder}"
+
+
+def read_config(folder: Path) -> TandemConfig:
+    what = checkpoint_at(folder)
+    return parse(TandemConfig, read_json(folder / CONFIG_FILE, what), f"{what}: {CONFIG_FILE}")
+
+
+def read_robot(folder: Path, head: str, what: str) -> tuple[RobotSpec, Normalizer, FastTokens | None]:
+    """What `TandemPolicy.write_robot` wrote; UserError says what is missing or damaged."""
+    if not (folder / SPEC_FILE).is_file():
+        raise UserError(f"{what}: {SPEC_FILE} is missing")
+    spec = RobotSpec.load(folder / SPEC_FILE)
+    where = f"{what}: {NORMALIZATION_FILE}"
+    normalizer = Normalizer.from_dict(read_json(folder / NORMALIZATION_FILE, what), where)
+    if head != "fast":
+        return spec, normalizer, None
+    where = f"{what}: {ACTION_TOKENS_FILE}"
+    return spec, normalizer, parse(FastTokens, read_json(folder / ACTION_TOKENS_FILE, what), where)
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make `folder` a checkpoint by `write`, as `TandemPolicy.save_pretrained` promises."""
+    if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
+        raise UserError(f"checkpoint: {folder} holds something else; choose another folder")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        if folder.exists():
+            _keep_others(folder, partial)
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(f"checkpoint: cannot write to {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_config(folder: Path, config: TandemConfig) -> None:
+    (folder / CONFIG_FILE).write_text(json.dumps(to_plain(config), indent=2) + "\n")
+
+
+def write_weights(model: nn.Module, path: Path, dtype: torch.dtype) -> None:
+    save_file({n: t.detach().to("cpu", dtype).contiguous() for n, t in model.state_dict().items()}, path)
 
 
 def weights_digest(folder: Path) -> str:
@@ -222,13 +278,14 @@ def weights_digest(folder: Path) -> str:
 
 
 def _keep_others(old: Path, new: Path) -> None:
-    """Copy what lies beside a checkpoint, such as its model card; not what was made of the old weights."""
+    """Copy what lies beside a checkpoint, such as its model card; not what was made of the old weights or robots."""
+    made = (ENGINE_FILE, ROBOTS_FILE, SPEC_FILE, NORMALIZATION_FILE, ACTION_TOKENS_FILE)
     for item in old.iterdir():
-        if item.is_file() and item.name != ENGINE_FILE and not (new / item.name).exists():
+        if item.is_file() and item.name not in made and not (new / item.name).exists():
             shutil.copy2(item, new / item.name)
 
 
-def _read_json(path: Path, what: str) -> object:
+def read_json(path: Path, what: str) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -237,7 +294,7 @@ def _read_json(path: Path, what: str) -> object:
         raise UserError(f"{what}: {path.name} cannot be read: {error}") from None
 
 
-def _load_weights(model: FastSystem, path: Path, what: str) -> None:
+def load_weights(model: nn.Module, path: Path, what: str) -> None:
     if not path.is_file():
         raise UserError(f"{what}: {path.name} is missing")
     try:

@@ -1,7 +1,6 @@
 """The recipes for MetaWorld: small enough, and they train on what MetaWorld gives."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ import yaml
 
 pytest.importorskip("metaworld")
 
+from short_episodes import write_beginnings
+
 from vla import assets
-from vla.data.cache import CachedEpisode
 from vla.data.stills import StillSettings, collect_stills
 from vla.evaluation.suites.metaworld.experts import make_expert
 from vla.robots.gym_sim import make_robot
@@ -20,7 +20,7 @@ from vla.tandem import TandemPolicy
 from vla.training.recipe import load_recipe
 from vla.training.run import train
 
-TASK, EPISODES, LENGTH = "drawer-close-v3", 20, 4
+TASK, LENGTH = "drawer-close-v3", 4
 
 
 @pytest.mark.parametrize("name", ["metaworld-mt10", "metaworld-mt50"])
@@ -43,7 +43,7 @@ def test_the_mt10_recipe_trains_a_policy_that_drives(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plan))
     collect_stills(StillSettings("metaworld-mt10", 0, TASK, 128), 10, tmp_path / "stills", workers=1)
     with make_robot("metaworld", task=TASK) as robot:
-        _write_cache(tmp_path / "episodes", robot)
+        write_beginnings(tmp_path / "episodes", robot, make_expert, LENGTH)
         train([tmp_path / "stills", tmp_path / "episodes"], tmp_path / "run", tmp_path / "tiny.yaml", "cpu")
         policy = TandemPolicy.from_pretrained(tmp_path / "run" / "policy")
         policy.spec.check_robot(robot.spec)
@@ -54,35 +54,3 @@ def test_the_mt10_recipe_trains_a_policy_that_drives(tmp_path):
     for folder in ("1-words", "2-s1", "3-joint"):
         lines = (tmp_path / "run" / folder / "log.jsonl").read_text().splitlines()
         assert {json.loads(line)["kind"] for line in lines} == {"train", "held_out"}
-
-
-def _write_cache(folder, robot) -> None:
-    """The beginnings of twenty episodes of the expert, as a training cache."""
-    frames: dict[str, list] = {name: [] for name in ("front", "wrist", "state", "action", "target_pixel", "goal_pixel")}
-    episodes = []
-    for number in range(EPISODES):
-        robot.reset(number)
-        expert = make_expert(robot.environment, np.random.default_rng(number))
-        for _ in range(LENGTH):
-            seen, action = robot.observe(), expert.act()
-            places = robot.environment.annotation()
-            for name, value in {**seen.images, "state": seen.state, "action": action, **places}.items():
-                frames[name].append(value)
-            robot.command(action)
-        episodes.append(CachedEpisode(number * LENGTH, (number + 1) * LENGTH, robot.instruction))
-    folder.mkdir()
-    count = EPISODES * LENGTH
-    arrays = {
-        name: np.stack(values).astype(np.uint8 if name in ("front", "wrist") else np.float32)
-        for name, values in frames.items()
-    }
-    arrays |= {
-        "episode": np.repeat(np.arange(EPISODES, dtype=np.int32), LENGTH),
-        "progress": np.zeros(count, np.float32),
-    }
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    robot.spec.save(folder / "robot_spec.yaml")
-    (folder / "stats.json").write_text("{}")
-    about = {"version": 1, "fps": 80.0, "cameras": robot.spec.camera_names, "source": {}}
-    (folder / "meta.json").write_text(json.dumps({**about, "episodes": [asdict(one) for one in episodes]}))

@@ -16,10 +16,11 @@ from vla.errors import UserError
 from vla.peers.stage import PeerRecipe, PeerStage, new_peer
 from vla.runtime.variants import Variant
 from vla.strict import parse, read_yaml
+from vla.training.datasets import open_cache
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.loop import LOG, LoopConfig, fit
 from vla.training.recipe import Recipe, load_recipe
-from vla.training.run import open_cache, train
+from vla.training.run import train
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ def synchronous(run: RealTimeRun) -> OneThread:
     import torch
 
     torch.set_num_threads(1)
-    policy, log = load_policy(run.policy), run.out / "body"
+    log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
+    policy = load_policy(run.policy, robot=robot.spec)
     try:
         robot.start()
         senses, gate = Senses(robot.spec, robot.sense_memory), SafetyGate(robot.spec)

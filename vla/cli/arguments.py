@@ -39,9 +39,10 @@ def one_of(what: str, choices: Iterable[str]) -> Callable[[str], str]:
 
 
 def environment(text: str) -> str:
+    """A name, or `module:NAME` of one's own, which whoever uses it looks up."""
     from vla.robots.gym_sim import ENVIRONMENTS
 
-    return one_of("environment", ENVIRONMENTS)(text)
+    return text if ":" in text else one_of("environment", ENVIRONMENTS)(text)
 
 
 def perturbation(text: str) -> str:

@@ -67,6 +67,10 @@ def add_lerobot_robot(parser: Any) -> None:
     )
 
 
+def add_which_robot(parser: Any) -> None:
+    parser.add_argument("--robot", metavar="NAME", help="which, of a policy of several robots")
+
+
 def add_dds_options(parser: Any) -> None:
     """Where to find the others."""
     parser.add_argument("--domain", type=_domain, metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")

@@ -153,8 +153,7 @@ def _doctor(args: argparse.Namespace) -> int:
     def predictor(spec: RobotSpec) -> Any:
         from vla.tandem import TandemPolicy
 
-        tandem = TandemPolicy.from_pretrained(assets.find("policy", args.policy))
-        tandem.spec.check_robot(spec)
+        tandem = TandemPolicy.from_pretrained(assets.find("policy", args.policy), robot=spec)
         return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
 
     asked = Visit(args.directory, args.page, args.episodes)

@@ -8,13 +8,14 @@ from typing import Any
 
 from vla import assets
 from vla.cli.arguments import whole
-from vla.cli.common import add_command, add_policy
+from vla.cli.common import add_command, add_policy, add_which_robot
 from vla.errors import UserError
 
 
 def add(commands: Any) -> None:
     parser = add_command(commands, "serve", _serve, "offer a policy over a websocket, to openpi's clients too")
     add_policy(parser)
+    add_which_robot(parser)
     parser.add_argument("--port", type=whole(0), default=8000, metavar="N", help="default 8000; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key clients must send")
@@ -31,5 +32,6 @@ def _serve(args: argparse.Namespace) -> None:
         raise UserError(f"serve: Python package {error.name} is missing: pip install 'vla[serve]'") from None
     from vla.tandem import TandemPolicy
 
-    server = PolicyServer(TandemPolicy.from_pretrained(folder), args.host, args.port, key)
+    policy = TandemPolicy.from_pretrained(folder, robot=args.robot)
+    server = PolicyServer(policy, args.host, args.port, key)
     server.run(lambda port: print(f"{args.policy} at ws://{args.host}:{port}, health at /healthz", flush=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 from vla import assets
 from vla.cli.arguments import device, weighted_folder
-from vla.cli.common import add_command, add_policy
+from vla.cli.common import add_command, add_policy, add_which_robot
 from vla.errors import UserError
 
 
@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
     export = add_command(commands, "export", _export, "the same policy with S1 for ONNX Runtime, faster on a CPU")
     add_policy(export)
+    add_which_robot(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
     quantize = add_command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
     add_policy(quantize)
@@ -53,7 +54,7 @@ def _export(args: argparse.Namespace) -> None:
     assets.check_folder_writable(args.out)
     from vla.training.export import export
 
-    print(export(folder, args.out))
+    print(export(folder, args.out, args.robot))
 
 
 def _quantize(args: argparse.Namespace) -> None:

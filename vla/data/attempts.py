@@ -64,7 +64,7 @@ class ExpertActor:
             if env.task_description != episodes[-1].task:
                 episodes.append(Episode(env.task_description))
             action = expert.act()
-            marks = env.annotation()
+            marks = env.annotation() if hasattr(env, "annotation") else {}
             # Before the step: an environment that renders on demand shows the present only.
             images = {name: observation["pixels"][name] for name in self._spec.camera_names}
             state, subtask, progress = observation["agent_pos"], expert.subtask, expert.progress
@@ -77,8 +77,8 @@ class ExpertActor:
                     action=action,
                     subtask=subtask,
                     progress=float(progress),
-                    target_pixel=tuple(marks["target_pixel"]),
-                    goal_pixel=tuple(marks["goal_pixel"]),
+                    target_pixel=tuple(marks.get("target_pixel", UNKNOWN_PIXEL)),
+                    goal_pixel=tuple(marks.get("goal_pixel", UNKNOWN_PIXEL)),
                     success=bool(info["is_success"]),
                     disturbed=disturbed,
                 )
@@ -107,12 +107,12 @@ class CorrectedActor:
         from vla.tandem import TandemPolicy
 
         torch.set_num_threads(1)
-        self._policy = TandemPolicy.from_pretrained(policy)
         entry = find_environment(env, task)
         self._make_expert = expert_maker(entry)
         self._robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
         for robot in self._robots:
             robot.connect()
+        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robots[0].spec)
 
     def play(self, seed: int) -> list[Episode]:
         import torch
@@ -152,9 +152,9 @@ class PolicyActor:
         from vla.tandem import TandemPolicy
 
         torch.set_num_threads(1)
-        self._policy = TandemPolicy.from_pretrained(policy)
         self._robot = GymRobot(find_environment(env, task), task=task)
         self._robot.connect()
+        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robot.spec)
 
     def play(self, seed: int) -> list[Episode]:
         import torch

@@ -78,7 +78,7 @@ class MixedOrder:
     @property
     def quotas(self) -> Int[np.ndarray, " D"]:
         """Draws from each dataset in a block."""
-        return _rounded(np.asarray(self.weights) / sum(self.weights) * BLOCK)
+        return rounded(np.asarray(self.weights) / sum(self.weights) * BLOCK)
 
 
 @lru_cache(4)
@@ -109,7 +109,7 @@ def _shuffled(order: MixedOrder, block: int) -> Int[np.ndarray, "2 BLOCK"]:
     return np.stack([datasets, ranks])
 
 
-def _rounded(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+def rounded(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Whole numbers above 0 of the same sum, the largest remainders rounded up."""
     quotas = np.maximum(np.floor(shares), 1).astype(np.int64)
     missing = round(shares.sum()) - int(quotas.sum())

@@ -54,8 +54,8 @@ def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False) -> 
 
     Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
     """
-    tandem = load_policy(policy)
     cache = build_cache(dataset)
+    tandem = load_policy(policy, robot=cache.spec)
     tandem.spec.check_robot(cache.spec)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):
         raise UserError(f"dataset {dataset}: states or actions are not finite; vla data doctor says where")

@@ -6,6 +6,7 @@ from vla.evaluation.setup import Setup, media_path
 from vla.policies import load_policy
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy
+from vla.spec import RobotSpec
 
 
 class Player:
@@ -13,7 +14,8 @@ class Player:
 
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
-        self._policy = policy or load_policy(setup.policy)
+        spec = RobotSpec.load(assets.find("robot", find_environment(setup.env).robot))
+        self._policy = policy or load_policy(setup.policy, robot=spec)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
         # Nor has a policy that looks back any use for images that are gone.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0

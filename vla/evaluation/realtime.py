@@ -60,10 +60,10 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
 
     Ctrl-C and SIGTERM bring the robot to rest and end every process. Raises UserError as the parts do.
     """
-    policy = policy_maker(run.policy)
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
+    policy = policy_maker(run.policy, robot.spec)
     with terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:

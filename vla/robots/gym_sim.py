@@ -126,8 +126,8 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 
 
 def find_environment(name: str, task: str = "all", split: str = "all") -> Environment:
-    """The environment of that name; UserError if it, or the task or split, does not exist."""
-    environment = ENVIRONMENTS[_choice("environment", name, tuple(ENVIRONMENTS))]
+    """The environment of that name, or `module:NAME`, your own; UserError if it, or task or split, does not exist."""
+    environment = _own(name) if ":" in name else ENVIRONMENTS[_choice("environment", name, tuple(ENVIRONMENTS))]
     _choice(f"task of {name}", task, ("all", *environment.groups, *environment.families))
     _choice(f"split of {name}", split, environment.splits)
     return environment
@@ -327,6 +327,17 @@ def _put_snapshot(env: Any, snapshot: NDArray[np.float64]) -> None:
 
     mujoco.mj_setState(env.model, env.data, snapshot, mujoco.mjtState.mjSTATE_FULLPHYSICS)
     mujoco.mj_forward(env.model, env.data)
+
+
+def _own(name: str) -> Environment:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"environment {name}: {error}; is the module's folder in PYTHONPATH?") from None
+    if not isinstance(found, Environment):
+        raise UserError(f"environment {name}: that is no vla.robots.gym_sim.Environment")
+    return found
 
 
 def check_installed(environment: Environment) -> None:

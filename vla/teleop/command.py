@@ -65,7 +65,7 @@ def teleop(options: TeleopOptions) -> None:
     from vla.teleop.session import Session
 
     body = choose_body(options)
-    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S) if options.policy else None
+    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec) if options.policy else None
     if policy is not None:
         policy.spec.check_robot(body.spec)
     reserve = int(options.reserve_gb * 1e9)

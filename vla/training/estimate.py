@@ -54,7 +54,8 @@ class Estimate:
         ]
         if self.total > self.device:
             said.append(
-                "this is more than there is: lower the batch, slow.layer or lora.rank, or freeze more (slow.train)"
+                "this is more than there is: lower the batch, slow.layer, lora.rank or joint.recompute, or freeze more "
+                "(slow.train)"
             )
         return said
 
@@ -66,10 +67,11 @@ def estimate(
     prompts: list[str],
     batch: int,
     config: LoopConfig,
+    recompute: int = 0,
 ) -> Estimate:
     """model: all that is trained, S2 among it, on its device. images, prompts: two observations of the data.
 
-    Training is left as it was: no weight changes, nor the random state.
+    recompute: as in `JointConfig`. Training is left as it was: no weight changes, nor the random state.
     """
     slow.train()
     with torch.random.fork_rng(), mixed_precision(config.device, config.bf16):
@@ -83,8 +85,8 @@ def estimate(
         parameters=sum(p.numel() for p in parameters),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
         weights=sum(p.numel() * p.element_size() for p in parameters),
-        activations=one + each * (batch - 1),
-        seconds=first + every * (batch - 1),
+        activations=one + each * (min(batch, recompute or batch) - 1),
+        seconds=(first + every * (batch - 1)) * (4 / 3 if recompute else 1),
         device=_memory(slow.device),
     )
 

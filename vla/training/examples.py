@@ -24,6 +24,7 @@ class Examples:
     """The frames of several caches under one running number; states and actions normalised and held in memory.
 
     weights: of each cache; its frames are drawn so many times as often as they would be by their number alone.
+    drawn: frames to train on, each counted by its weight.
     Raises UserError if the caches are of different robots or too small to hold an episode out.
     """
 
@@ -52,9 +53,9 @@ class Examples:
         self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
         if not len(self.held_out):
             raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")
-        self._cumulative: Float[np.ndarray, " n"] | None = None
-        if weights and len(set(weights)) > 1:
-            self._cumulative = np.cumsum(np.repeat(weights, np.diff(self.first))[self.trained])
+        each = np.repeat(weights or [1.0] * len(caches), np.diff(self.first))[self.trained]
+        self.drawn = float(each.sum())
+        self._cumulative: Float[np.ndarray, " n"] | None = np.cumsum(each) if len(set(weights or ())) > 1 else None
 
     def __len__(self) -> int:
         return len(self.state)
@@ -120,6 +121,7 @@ def one_spec(caches: Sequence[FrameCache]) -> RobotSpec:
         if differing:
             raise UserError(
                 f"datasets {first.folder} and {other.folder} are of different robots: {'; '.join(differing)}"
+                + ("; if they are two, give each spec a name of its own" if first.spec.name == other.spec.name else "")
             )
         if first.fps != other.fps:
             raise UserError(f"dataset {first.folder} has {first.fps} frames/s, {other.folder} has {other.fps}")

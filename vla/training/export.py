@@ -35,9 +35,12 @@ class Exported:
         )
 
 
-def export(policy: Path, out: Path) -> Exported:
-    """Write the policy to `out`, with the engine beside its weights. Raises UserError as `export_engine` does."""
-    TandemPolicy.from_pretrained(policy).save_pretrained(out)
+def export(policy: Path, out: Path, robot: str | None = None) -> Exported:
+    """Write the policy to `out`, with the engine beside its weights; of one of several robots, that robot's alone.
+
+    Raises UserError as `export_engine` does, and for a `robot` that the policy does not know.
+    """
+    TandemPolicy.from_pretrained(policy, robot=robot).save_pretrained(out)
     s1 = TandemPolicy.from_pretrained(out).s1  # as it was saved
     file, digest = out / ENGINE_FILE, weights_digest(out)
     partial = file.with_name(f".{file.name}.partial")

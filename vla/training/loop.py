@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,14 +23,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from vla.errors import UserError
+from vla.ranks import Rank, agree, mean_of, my_rank, share_gradients
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
 from vla.training.precision import mixed_precision
+from vla.training.progress import steps_bar
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -62,6 +61,13 @@ class Saves(Protocol):
     """A stage that also writes its model, with the averaged weights in place, at every checkpoint."""
 
     def save(self, out: Path) -> None: ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A stage whose batches can be shared among processes (`vla.ranks`); others are computed whole by each."""
+
+    def share(self, batch: Any, rank: Rank) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -117,9 +123,13 @@ def fit(stage: Stage, config: LoopConfig, out: Path) -> None:
         (out / LOG).open("a").close()
     except OSError as error:
         raise UserError(f"training output {out} cannot be written: {error.strerror}") from error
+    if config.seconds is not None and my_rank().size > 1:
+        raise UserError("training config: seconds is for one process: the clocks of several differ; give steps")
     torch.manual_seed(config.seed)
     run = _Run(stage, config, out)
     run.resume()
+    if not run.rank.leads:  # what is drawn while computing is another's in every process
+        torch.manual_seed(config.seed + 1_000_003 * run.rank.number + run.step)
     run.train()
 
 
@@ -131,6 +141,8 @@ class _Run:
         self.names, groups = parameter_groups(self.model, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
         self.parameters = dict(self.model.named_parameters())
+        self.rank = my_rank()
+        agree(self.parameters[name] for name in self.names)
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
         self.step, self.spent = 0, 0.0
 
@@ -148,7 +160,7 @@ class _Run:
         window: dict[str, Tensor] = {}
         window_start = step_start = time.monotonic()
         steps = config.steps if config.seconds is None else None
-        with _progress(steps, self.step) as advance, closing(self.batches()) as batches:
+        with steps_bar(steps, self.step, self.rank.leads) as advance, closing(self.batches()) as batches:
             for batch in batches:
                 for name, value in self.descend(batch).items():
                     window[name] = window.get(name, 0) + torch.as_tensor(value).detach().float()
@@ -160,7 +172,7 @@ class _Run:
 
                 count = (self.step - 1) % config.log_every + 1
                 seconds = time.monotonic() - window_start
-                means = {name: float(total) / count for name, total in window.items()}
+                means = {name: float(mean_of(total)) / count for name, total in window.items()}
                 if not all(math.isfinite(value) for value in means.values()):
                     raise RuntimeError(f"training diverged at step {self.step}: {means}")
                 timed = {} if config.seconds is None else {"spent_s": round(self.spent, 2)}
@@ -202,10 +214,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(self.step, self.spent)
         self.model.train()
+        mine = self.stage.share(batch, self.rank) if isinstance(self.stage, Shares) else batch
         with mixed_precision(self.config.device, self.config.bf16):
-            loss, parts = self.stage.loss(to_device(batch, self.device))
+            loss, parts = self.stage.loss(to_device(mine, self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        share_gradients(self.parameters[name] for name in self.names)
         norm = nn.utils.clip_grad_norm_([self.parameters[name] for name in self.names], self.config.grad_clip)
         self.optimizer.step()
         # The average forgets the first steps quickly (decay with warm-up).
@@ -215,6 +229,8 @@ class _Run:
         return {"loss": loss.detach(), **parts, "grad_norm": norm}
 
     def evaluate(self) -> None:
+        if not self.rank.leads:
+            return
         with self.averaged(), torch.random.fork_rng(), torch.no_grad():
             self.model.eval()
             with mixed_precision(self.config.device, self.config.bf16):
@@ -241,11 +257,15 @@ class _Run:
     # --- on disk -------------------------------------------------------------------------------------------------
 
     def log(self, kind: str, values: dict[str, float], **extra: float) -> None:
+        if not self.rank.leads:
+            return
         line = {"kind": kind, "step": self.step, **extra, **{k: round(float(v), 6) for k, v in values.items()}}
         with (self.out / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def save(self) -> None:
+        if not self.rank.leads:
+            return
         tensors = {f"model/{name}": value for name, value in self.changing().items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
         tensors |= optimizer_tensors(self.optimizer, self.names)
@@ -266,7 +286,8 @@ class _Run:
     def resume(self) -> None:
         path = self.out / CHECKPOINT
         if not path.exists():
-            (self.out / LOG).write_text("")
+            if self.rank.leads:
+                (self.out / LOG).write_text("")
             return
         tensors, state = read_checkpoint(path)
         mine = asdict(self.config)
@@ -289,7 +310,8 @@ class _Run:
         if "random/cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         self.step, self.spent = int(state["step"]), float(state.get("spent", 0.0))
-        _forget_after(self.out / LOG, self.step)
+        if self.rank.leads:
+            _forget_after(self.out / LOG, self.step)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str], list[dict[str, Any]]]:
@@ -330,32 +352,3 @@ def _forget_after(log: Path, step: int) -> None:
     temporary = log.with_name(log.name + ".writing")
     temporary.write_text("".join(kept))
     os.replace(temporary, log)
-
-
-@contextmanager
-def _progress(steps: int | None, done: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar with rate and time left on a terminal, a line a minute elsewhere. Yields advance(step, loss)."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.2f} steps/s  loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
-    started = said = time.monotonic()
-    with bar:
-        task = bar.add_task("training", total=steps, completed=done, rate=0.0, loss=float("nan"))
-
-        def advance(step: int, loss: float) -> None:
-            nonlocal said
-            now = time.monotonic()
-            rate = (step - done) / max(1e-9, now - started)
-            bar.update(task, completed=step, rate=rate, loss=loss)
-            if bar.disable and (now - said > 60 or step == steps):
-                said = now
-                of = "" if steps is None else f" of {steps}"
-                print(f"step {step}{of}, {rate:.2f} steps/s, loss {loss:.4f}", file=sys.stderr, flush=True)
-
-        yield advance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from vla.s2.system import SlowConfig
 from vla.strict import parse, read_yaml, to_plain
 from vla.tandem import TandemConfig
 from vla.training.loop import LoopConfig
+from vla.training.robots import RobotRecipe
 from vla.training.stage_joint import JointConfig
 from vla.training.stage_s1 import FastStageConfig
 from vla.training.stage_s2 import WordsConfig
@@ -30,7 +32,11 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """slow, shape: S2. fast: S1. The seed is every stage's; the device is the command line's."""
+    """slow, shape: S2. fast: S1. The seed is every stage's; the device is the command line's.
+
+    robots: what must be said of a robot, under its name, if the datasets are of several. The cameras of `slow` and
+    `fast` are then slots: a robot fills those that its own cameras have the names of, and those that are named here.
+    """
 
     stages: tuple[StageRecipe, ...]
     seed: int = 0
@@ -38,6 +44,7 @@ class Recipe:
     slow: SlowConfig = field(default_factory=SlowConfig)
     shape: SmallShape = field(default_factory=SmallShape)
     fast: FastConfig = field(default_factory=FastConfig)
+    robots: Mapping[str, RobotRecipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.stages:

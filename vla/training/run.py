@@ -12,28 +12,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from vla import assets
-from vla.data.cache import FrameCache, build_cache
 from vla.data.stills import StillScenes
 from vla.errors import UserError
+from vla.many import ManyPolicy, open_policy
+from vla.ranks import join, leader_first, leave, my_rank
+from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.strict import parse
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
+from vla.training.datasets import Data, find_datasets, open_cache, spec_of
 from vla.training.estimate import estimate
-from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
+from vla.training.examples import fit_action_tokens
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
 from vla.training.precision import device_named, is_quick
 from vla.training.recipe import Recipe, StageRecipe, load_recipe
+from vla.training.robots import (
+    RobotRecipe,
+    Robots,
+    check_robots,
+    examples_by_robot,
+    make_policy,
+    share_out,
+    together,
+)
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
 from vla.training.stage_s2 import WordsStage
@@ -60,53 +73,58 @@ def train(
     Raises UserError for bad input before anything is written.
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
-    place = device_named(device)
-    data = _find(datasets, weights or [1.0] * len(datasets))
+    place = join(device_named(device))
+    data = find_datasets(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
-    start = TandemPolicy.from_pretrained(policy) if policy else None
+    start = open_policy(policy) if policy else None
     taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
     if taken:
         plan = _with_slow(plan, taken.config)
     _check(plan, data, start, taken is not None)
+    specs = [spec_of(folder) for folder in data.episodes]
+    if start and specs:
+        _check_start(start, specs)
+    check_robots(specs, plan.fast, plan.slow, _robots(plan, start))
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
-    _claim(out, plan, datasets, weights)
+    with leader_first():
+        _claim(out, plan, datasets, weights)
     _Run(plan, data, out, place, start, slow).train()
-
-
-@dataclass(frozen=True)
-class Data:
-    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches) with the weight of each."""
-
-    stills: tuple[Path, ...]
-    episodes: tuple[Path, ...]
-    weights: tuple[float, ...]
+    leave()
 
 
 class _Run:
     def __init__(
-        self, recipe: Recipe, data: Data, out: Path, device: str, start: TandemPolicy | None, slow: SlowSystem | None
+        self,
+        recipe: Recipe,
+        data: Data,
+        out: Path,
+        device: str,
+        start: TandemPolicy | ManyPolicy | None,
+        slow: SlowSystem | None,
     ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.scenes = StillScenes(data.stills[0]) if data.stills else None
-        self.caches = [open_cache(folder) for folder in data.episodes]
+        with leader_first():
+            self.caches = [open_cache(folder) for folder in data.episodes]
         self.slow = slow
-        self.fast: FastSystem | None = start.s1 if start else None
+        self.fast: FastSystem | SharedFastSystem | None = None
         self.words: WordsStage | None = None
         if self.slow:
             self.slow.config = recipe.slow
             set_trained(self.slow)
         if self.caches:
-            self.spec = one_spec(self.caches)
-            if start:
-                start.spec.check_robot(self.spec)
-            normalizer = start.normalizer if start else fit_normalizer(self.caches)
-            self.examples = Examples(self.caches, normalizer, data.weights)
-            if not self.examples.annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):
+            known = {name: one.normalizer for name, one in start.robots.items()} if start else {}
+            self.examples = examples_by_robot(self.caches, data.weights, known)
+            annotated = any(one.annotated for one in self.examples.values())
+            if not annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):
                 raise UserError(
                     "train: joint.hindsight is given, but no episode has an annotation with an instruction; make them "
                     "with vla data annotate"
                 )
-        self.console = Console(stderr=True)
+        self.robots = _robots(recipe, start)
+        if start:
+            self.fast = start.shared if isinstance(start, ManyPolicy) else start.s1
+        self.console = Console(stderr=True, quiet=not my_rank().leads)
 
     def train(self) -> None:
         steps = {"words": self._train_words, "s1": self._train_s1, "joint": self._train_joint}
@@ -114,9 +132,9 @@ class _Run:
             folder = self.out / f"{number}-{stage.stage}"
             self.console.print(f"stage {number} of {len(self.recipe.stages)}: {stage.stage}", highlight=False)
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
-            if self.fast is not None and self.caches:
+            if self.fast is not None and self.caches and my_rank().leads:
                 self._policy().save_pretrained(self.out / "policy")
-        if not self.caches and self.slow is not None:
+        if not self.caches and self.slow is not None and my_rank().leads:
             self.slow.save_pretrained(self.out / "s2")
 
     # Each stage hands its averaged weights on in self.slow and self.fast; a finished one only loads them.
@@ -126,11 +144,17 @@ class _Run:
 
     def _train_s1(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
         assert self.slow is not None
-        slow = self.slow.to(self.device).eval().requires_grad_(False)
-        latents = self.out / "latents"
-        thoughts = CachedThoughts([compute_latents(slow, cache, latents, stage.s1.stride) for cache in self.caches])
-        policy = self._policy()
-        fit(FastStage(policy.s1, self.examples, thoughts, stage.s1, self.recipe.seed, policy), loop, folder)
+        self.slow.to(self.device).eval().requires_grad_(False)
+        policy, latents = self._policy(), self.out / "latents"
+        shares = share_out(stage.s1.batch, self.examples)
+        parts: dict[str, FastStage] = {}
+        for i, (name, one) in enumerate(policy.robots.items()):
+            examples, seed = self.examples[name], self.recipe.seed + i
+            with leader_first():
+                thoughts = [compute_latents(one.s2, cache, latents, stage.s1.stride) for cache in examples.caches]
+            config = replace(stage.s1, batch=shares[name])
+            parts[name] = FastStage(one.s1, examples, CachedThoughts(thoughts), config, seed, one)
+        fit(together(policy, parts, shares, frozen=True), loop, folder)
 
     def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
         # An earlier words stage goes on, with the heads it has trained; else they start anew.
@@ -139,73 +163,82 @@ class _Run:
             words.config = replace(stage.words, seed=self.recipe.seed)
         policy = self._policy()
         set_trained(policy.s2)
-        joint = JointStage(policy, self.examples, words, stage.joint, self.recipe.seed)
+        shares = share_out(stage.joint.s1.batch, self.examples)
+        parts: dict[str, JointStage] = {}
+        for i, (name, one) in enumerate(policy.robots.items()):
+            config = replace(stage.joint, s1=replace(stage.joint.s1, batch=shares[name]))
+            own = words if len(shares) == 1 else None
+            parts[name] = JointStage(one, self.examples[name], own, config, self.recipe.seed + i)
+        joint = together(policy, parts, shares, words, stage.joint.words)
         if self.recipe.slow.vlm:
-            self._say_what_it_takes(joint, loop)
+            self._say_what_it_takes(joint.model, next(iter(parts.values())), stage.joint.s1.batch, loop)
         fit(joint, loop, folder)
 
     def _words_stage(self, stage: StageRecipe) -> WordsStage:
         assert self.scenes is not None
         config = replace(stage.words, seed=self.recipe.seed)
-        self.words = WordsStage(self.scenes, config, self.caches, self.slow, self.recipe.slow, self.recipe.shape)
+        # Still scenes are of the robot whose frames have their camera; of others S2 must know the words.
+        own = [cache for cache in self.caches if "front" in cache.images]
+        others = [cache for cache in self.caches if cache.spec.name != self.caches[0].spec.name]
+        slow, shape = self.recipe.slow, self.recipe.shape
+        self.words = WordsStage(self.scenes, config, own, self.slow, slow, shape, others)
         self.slow = self.words.model.s2
         set_trained(self.slow)
         return self.words
 
-    def _say_what_it_takes(self, joint: JointStage, loop: LoopConfig) -> None:
-        batch = joint.config.s1.batch
-        model, slow = joint.model.to(self.device), joint.policy.s2
-        taken = estimate(model, slow, *joint.observations(self.examples.trained[:2]), batch, loop)
+    def _say_what_it_takes(self, model: nn.Module, joint: JointStage, batch: int, loop: LoopConfig) -> None:
+        seen = joint.observations(joint.examples.trained[:2])
+        recompute = joint.config.recompute
+        taken = estimate(model.to(self.device), joint.policy.s2, *seen, batch, loop, recompute)
         for line in taken.lines(batch, loop.steps):
             self.console.print(line, highlight=False, soft_wrap=True)
 
-    def _policy(self) -> TandemPolicy:
+    def _policy(self) -> TandemPolicy | ManyPolicy:
         """Both halves as they are now; a new S1 if there is none yet."""
         assert self.slow is not None
+        recipe = self.recipe
         if self.fast is None:
-            torch.manual_seed(self.recipe.seed)
-            sizes = self.spec.state_size, self.spec.action_size
-            fast = self.recipe.fast
-            tokens = fit_action_tokens(self.examples, fast.horizon) if fast.head == "fast" else None
-            self.fast = FastSystem(fast, *sizes, self.slow.latent_shape, tokens)
-        config = TandemConfig(fast=self.fast.config, replan_steps=self.recipe.replan_steps)
-        return TandemPolicy(self.spec, self.slow, self.fast, self.examples.normalizer, config).to(self.device)
-
-
-def _find(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
-    """What the folders hold; UserError names one that holds nothing to train on."""
-    stills: list[Path] = []
-    episodes: list[tuple[Path, float]] = []
-    for folder, weight in zip(datasets, weights, strict=True):
-        is_dataset = (folder / "meta" / "info.json").is_file()
-        if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
-            episodes.append((folder, weight))
-        elif (folder / "words.jsonl").is_file():
-            if weight != 1:
-                raise UserError(f"dataset {folder}: still scenes are not weighted; give it without :{weight:g}")
-            stills.append(folder)
-        else:
-            raise UserError(f"dataset {folder}: neither LeRobot episodes nor still scenes; make some with vla collect")
-    return Data(tuple(stills), tuple(folder for folder, _ in episodes), tuple(weight for _, weight in episodes))
-
-
-def open_cache(folder: Path) -> FrameCache:
-    """Of a LeRobot dataset, built if need be, or a cache itself."""
-    is_dataset = (folder / "meta" / "info.json").is_file()
-    return build_cache(folder) if is_dataset else FrameCache.open(folder)
+            torch.manual_seed(recipe.seed)
+        config = TandemConfig(fast=recipe.fast, replan_steps=recipe.replan_steps)
+        if len(self.examples) > 1 or isinstance(self.fast, SharedFastSystem):
+            assert not isinstance(self.fast, FastSystem)
+            several = make_policy(self.examples, self.slow, self.fast, config, self.robots)
+            self.fast = several.shared
+            return several.to(self.device)
+        (examples,) = self.examples.values()
+        if self.fast is None:
+            sizes = examples.spec.state_size, examples.spec.action_size
+            tokens = fit_action_tokens(examples, recipe.fast.horizon) if recipe.fast.head == "fast" else None
+            self.fast = FastSystem(recipe.fast, *sizes, self.slow.latent_shape, tokens)
+        return TandemPolicy(examples.spec, self.slow, self.fast, examples.normalizer, config).to(self.device)
 
 
 def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
-    """Cameras a recipe leaves open (`cameras: []`) are the robot's: all for S1, the first that stands still for S2."""
+    """Cameras a recipe leaves open (`cameras: []`) are the robots': all for S1, the first that stands still for S2."""
     if (recipe.fast.cameras and recipe.slow.cameras) or not data.episodes:
         return recipe
-    file = assets.find("robot", data.episodes[0].resolve())
-    cameras = RobotSpec.load(file).cameras
-    if not cameras:
-        raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
-    first = next((camera for camera in cameras if camera.mount == "fixed"), cameras[0]).name
-    fast = replace(recipe.fast, cameras=recipe.fast.cameras or tuple(camera.name for camera in cameras))
-    return replace(recipe, fast=fast, slow=replace(recipe.slow, cameras=recipe.slow.cameras or (first,)))
+    robots = [spec_of(folder) for folder in data.episodes]
+    first = robots[0].cameras
+    names = dict.fromkeys(name for robot in robots for name in robot.camera_names)
+    looks = next((camera for camera in first if camera.mount == "fixed"), first[0]).name
+    fast = replace(recipe.fast, cameras=recipe.fast.cameras or tuple(names))
+    return replace(recipe, fast=fast, slow=replace(recipe.slow, cameras=recipe.slow.cameras or (looks,)))
+
+
+def _check_start(start: TandemPolicy | ManyPolicy, specs: Sequence[RobotSpec]) -> None:
+    """UserError unless the datasets are of the robots of --policy, all of them."""
+    for spec in specs:
+        start.of_robot(spec)
+    missing = start.robots.keys() - {spec.name for spec in specs}
+    if missing:
+        raise UserError(f"train: --policy is of robot {min(missing)} too; give a dataset of it")
+
+
+def _robots(recipe: Recipe, start: TandemPolicy | ManyPolicy | None) -> Robots:
+    """Which camera is in which slot: as --policy has them, if it is of several robots, else as the recipe says."""
+    if isinstance(start, ManyPolicy):
+        return {name: RobotRecipe(one.cameras) for name, one in start.embodiments.items()}
+    return recipe.robots
 
 
 def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
@@ -216,7 +249,7 @@ def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
     return replace(recipe, slow=replace(config, cameras=cameras))
 
 
-def _check(recipe: Recipe, data: Data, start: TandemPolicy | None, has_s2: bool) -> None:
+def _check(recipe: Recipe, data: Data, start: TandemPolicy | ManyPolicy | None, has_s2: bool) -> None:
     """UserError if the recipe asks for what the data cannot give. has_s2: one is taken from another robot's policy."""
     kinds = [stage.stage for stage in recipe.stages]
     for kind in kinds:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from vla.ranks import Rank, share_of
 from vla.tandem import TandemPolicy
 from vla.training.delays import draw_ages
 from vla.training.examples import Examples
@@ -25,16 +27,23 @@ class JointConfig:
 
     hindsight: how often, from 0 to 1, S2 is told what was done, as the episode's annotation says it, and not what the
     robot had been told (`vla data annotate`).
+
+    recompute: gradient checkpointing. S2 reads so many frames at a time and keeps nothing of how; the backward pass
+    reads them again. Memory is then for the activations of so many frames, however large the batch; time grows by
+    about a third. 0: off.
     """
 
     words: float = 0.5
     insulate: bool = False
     hindsight: float = 0.0
+    recompute: int = 0
     s1: FastStageConfig = field(default_factory=lambda: FastStageConfig(batch=48))
 
     def __post_init__(self) -> None:
         if not 0 <= self.hindsight <= 1:
             raise ValueError(f"hindsight is {self.hindsight}, it is a share from 0 to 1")
+        if self.recompute < 0:
+            raise ValueError(f"recompute is {self.recompute}, it is a number of frames")
 
 
 class JointModel(nn.Module):
@@ -85,13 +94,28 @@ class JointStage:
         return torch.stack([self.examples.images(frames, camera) for camera in self.policy.s2.config.cameras], dim=1)
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
-        latents = self.policy.s2(batch["seen"], batch["prompts"], insulate=self.config.insulate).latents
-        acting = fast_loss(self.policy.s1, batch["fast"], latents)
+        acting = fast_loss(self.policy.s1, batch["fast"], self.latents(batch["seen"], batch["prompts"]))
         if not self.words:
             return acting, {}
         words, parts = self.words.loss(batch["words"])
         total = acting + self.config.words * words
         return total, {"actions": acting.detach(), "s2": words.detach(), **parts}
+
+    def latents(self, seen: UInt8[Tensor, "n V H W 3"], prompts: list[str]) -> Float[Tensor, "n K D"]:
+        """With gradients for the whole way, which `recompute` makes anew."""
+        at_once = self.config.recompute
+
+        def read(seen: Tensor, prompts: list[str]) -> Tensor:
+            return self.policy.s2(seen, prompts, insulate=self.config.insulate).latents
+
+        if not at_once:
+            return read(seen, prompts)
+        parts = [slice(start, start + at_once) for start in range(0, len(prompts), at_once)]
+        return torch.cat([checkpoint(read, seen[part], prompts[part], use_reentrant=False) for part in parts])
+
+    def share(self, batch: dict[str, Any], rank: Rank) -> dict[str, Any]:
+        """Words are few, and every process reads all of them."""
+        return {key: part if key == "words" else share_of(part, rank) for key, part in batch.items()}
 
     def save(self, out: Path) -> None:
         self.policy.save_pretrained(out / "policy")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vla.ranks import Rank, share_of
 from vla.s1.system import FastSystem
 from vla.tandem import TandemPolicy
 from vla.training.augment import AugmentConfig, Changes, apply_changes, draw_changes
@@ -75,6 +76,9 @@ class FastStage:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         return fast_loss(self.model, batch, batch["latents"]), {}
+
+    def share(self, batch: Batch, rank: Rank) -> Batch:
+        return share_of(batch, rank)
 
     def save(self, out: Path) -> None:
         if self.policy is not None:

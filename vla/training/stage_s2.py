@@ -69,7 +69,7 @@ class WordsStage:
     """A Stage of `vla.training.loop`.
 
     scenes: still scenes. caches: opened frame caches of episodes, used if `config.frames`.
-    s2: to go on from; None starts anew, with a tokenizer of the sentences in the data.
+    s2: to go on from; None starts anew, with a tokenizer of the sentences in the data, those of `others` too.
     """
 
     def __init__(
@@ -80,12 +80,13 @@ class WordsStage:
         s2: SlowSystem | None = None,
         slow: SlowConfig | None = None,
         shape: SmallShape | None = None,
+        others: Sequence[FrameCache] = (),
     ) -> None:
         self.scenes = scenes
         self.config = config = config or WordsConfig()
         self.caches = list(caches) if config.frames else []
         torch.manual_seed(config.seed)
-        s2 = s2 or small_slow_system(sentences(scenes, self.caches), slow, shape)
+        s2 = s2 or small_slow_system(sentences(scenes, [*self.caches, *others]), slow, shape)
         families = max(LabelConfig.families, len(scenes.families))
         labels = LabelConfig(classes=len(scenes.classes), grid=scenes.cells.shape[1], families=families)
         heads = LabelHeads(labels, s2.latent_shape, s2.map_widths)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vla.ranks import across
 from vla.s1.trunk import Past
 
 
@@ -70,4 +71,4 @@ class ActionHead(nn.Module, ABC):
 
 def masked_mean(errors: Float[Tensor, "B H A"], mask: Bool[Tensor, "B H"]) -> Tensor:
     weight = mask.unsqueeze(-1).to(errors.dtype)
-    return (errors * weight).sum() / (weight.sum() * errors.shape[-1]).clamp(min=1)
+    return (errors * weight).sum() / across(weight.sum() * errors.shape[-1]).clamp(min=1)

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vla.actions import constrained
 from vla.actions.constrained import END
 from vla.actions.fast import FastTokens
+from vla.ranks import across
 from vla.s1.heads.base import ActionHead, Decode
 from vla.s1.trunk import Past
 
@@ -56,7 +57,7 @@ class FastHead(ActionHead):
         logits = self._read_out(heard[:, self.horizon :])
         surprise = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=END, reduction="none")
         counted = (wanted != END) & (valid & ~prefix).any(1, keepdim=True)
-        return (surprise * counted).sum() / counted.sum().clamp(min=1)
+        return (surprise * counted).sum() / across(counted.sum()).clamp(min=1)
 
     def act(
         self, decode: Decode, actions: Float[Tensor, "B H A"], prefix: Bool[Tensor, "B H"]

@@ -112,9 +112,10 @@ class PolicyNode(LifecycleNode):
             seed=given.seed if given.seed >= 0 else None,
             words_s=given.words or None,
         )
-        policy = load_policy(given.policy, REAL_TIME_PATIENCE_S)
         simulated = bool(self.get_parameter("use_sim_time").value)
-        self._spec = robot_spec(given.spec or policy.spec.name, simulated)
+        wanted = robot_spec(given.spec, simulated) if given.spec else None
+        policy = load_policy(given.policy, REAL_TIME_PATIENCE_S, wanted)
+        self._spec = wanted or robot_spec(policy.spec.name, simulated)
         policy.spec.check_robot(self._spec)
         self._policy = policy
 

@@ -1,0 +1,142 @@
+"""Two processes take the steps that one takes, and gradient checkpointing the gradients that it saves memory for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from dot_world import SIZE
+from tiny_vlms import write_vlm
+
+from vla import assets
+from vla.data.cache import FrameCache
+from vla.errors import UserError
+from vla.ranks import Rank, share_of
+from vla.s1.system import FastConfig, FastSystem
+from vla.s2.system import SlowConfig, SlowSystem
+from vla.tandem import TandemConfig, TandemPolicy
+from vla.training.checkpoint import read_checkpoint
+from vla.training.examples import Examples, fit_normalizer
+from vla.training.loop import CHECKPOINT
+from vla.training.recipe import load_recipe
+from vla.training.run import train
+from vla.training.stage_joint import JointConfig, JointStage
+from vla.training.stage_s1 import FastStageConfig
+
+ROOT = Path(__file__).parents[2]
+FAST = {"image_size": [SIZE, SIZE], "channels": [8, 16, 16], "horizon": 4, "width": 32, "layers": 1, "heads": 2}
+FAST_STAGE = {"batch": 7, "stride": 4, "held_out": 8, "delays": {"max_age": 0.4, "max_prefix": 2}}
+LR = 1e-4
+"""Small: AdamW's first steps are as long for gradients that are nothing but rounding as for any others."""
+LOOP = {"steps": 4, "lr": LR, "warmup": 1, "log_every": 1, "eval_every": 4, "bf16": False}
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    """A batch that two processes do not share evenly, and prefixes, which leave unequal numbers of actions to learn."""
+    stages = [
+        {"stage": "s1", "loop": LOOP, "s1": FAST_STAGE},
+        {"stage": "joint", "loop": LOOP, "joint": {"s1": FAST_STAGE}},
+    ]
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"replan_steps": 2, "fast": FAST, "stages": stages}))
+    return path
+
+
+def steps(log: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [{key: line[key] for key in ("step", "loss", "grad_norm")} for line in lines if line["kind"] == "train"]
+
+
+def test_two_processes_train_as_one_does(recipe, episodes, untrained, tmp_path) -> None:
+    train([episodes], tmp_path / "one", recipe, "cpu", s2=str(untrained))
+    paths = os.pathsep.join(str(ROOT / place) for place in ("", "sim", "policies"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    launch = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+    words = ["--dataset", episodes, "--s2", untrained, "--recipe", recipe, "--out", tmp_path / "two", "--device", "cpu"]
+    command = [sys.executable, "-m", *launch, "-m", "vla.cli", "train", *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    for stage in ("1-s1", "2-joint"):
+        alone, both = steps(tmp_path / "one" / stage / "log.jsonl"), steps(tmp_path / "two" / stage / "log.jsonl")
+        assert len(alone) == len(both) == LOOP["steps"]
+        for one, two in zip(alone, both, strict=True):
+            assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+        ours, theirs = (read_checkpoint(tmp_path / name / stage / CHECKPOINT)[0] for name in ("one", "two"))
+        moved = torch.cat([(theirs[name] - value).abs().flatten() for name, value in ours.items() if "model/" in name])
+        assert moved.mean() < 0.05 * LR
+    assert done.stderr.count("stage 1 of 2: s1") == 1
+
+
+def test_rows_are_shared_out_whole() -> None:
+    batch = {"a": torch.arange(5), "deep": {"b": torch.arange(10).view(5, 2)}, "words": list("vwxyz")}
+    parts = [share_of(batch, Rank(number, 2)) for number in range(2)]
+    assert [part["a"].tolist() for part in parts] == [[0, 2, 4], [1, 3]]
+    assert [part["words"] for part in parts] == [["v", "x", "z"], ["w", "y"]]
+    assert parts[1]["deep"]["b"].tolist() == [[2, 3], [6, 7]]
+    assert share_of(batch, Rank()) is batch
+    with pytest.raises(UserError, match="5 frames of a batch cannot be shared among 6 processes"):
+        share_of(batch, Rank(0, 6))
+
+
+# --- gradient checkpointing ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory) -> Path:
+    return write_vlm("smolvlm", tmp_path_factory.mktemp("vlm") / "smolvlm")
+
+
+def joint_stage(vlm: Path, episodes: Path, recompute: int, insulate: bool) -> JointStage:
+    torch.manual_seed(0)
+    cache = FrameCache.open(episodes)
+    fast = FastConfig(("front", "wrist"), (SIZE, SIZE), (8, 16), 4, width=32, layers=1, heads=2)
+    s2 = SlowSystem.from_vlm(SlowConfig(vlm=str(vlm), queries=2, layer=1))
+    s1 = FastSystem(fast, cache.spec.state_size, cache.spec.action_size, s2.latent_shape)
+    normalizer = fit_normalizer([cache])
+    policy = TandemPolicy(cache.spec, s2, s1, normalizer, TandemConfig(fast=fast))
+    config = JointConfig(recompute=recompute, insulate=insulate, s1=FastStageConfig(batch=6))
+    return JointStage(policy, Examples([cache], normalizer), None, config)
+
+
+@pytest.mark.parametrize("insulate", [False, True])
+def test_recomputing_gives_the_same_gradients_from_less_memory(insulate, vlm, episodes) -> None:
+    found, kept = [], []
+    for recompute in (0, 2):
+        stage = joint_stage(vlm, episodes, recompute, insulate)
+        own = {p.untyped_storage().data_ptr() for p in stage.model.parameters()}
+        saved: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, own=own, saved=saved) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        batch = stage.batch(3)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            stage.latents(batch["seen"], batch["prompts"])
+        stage.loss(batch)[0].backward()
+        found.append({name: p.grad for name, p in stage.model.named_parameters() if p.grad is not None})
+        kept.append(sum(saved.values()))
+    assert found[0].keys() == found[1].keys() and any(name.startswith("words.") for name in found[0])
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
+    assert kept[1] < 0.2 * kept[0]
+
+
+def test_a_wrong_number_is_named(tmp_path) -> None:
+    stages = [{"stage": "joint", "joint": {"recompute": -1}}]
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    with pytest.raises(UserError, match=r"stages\[0\].joint.recompute is -1, it is a number of frames"):
+        load_recipe(tmp_path / "bad.yaml")
+
+
+def test_the_recipe_for_a_large_vlm_is_read() -> None:
+    recipe = load_recipe(assets.find("recipe", "qwen3_vl_8b"))
+    assert recipe.stages[0].joint.recompute == 4 and recipe.slow.lora is not None
+    assert recipe.slow.layer < 36

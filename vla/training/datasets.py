@@ -1,0 +1,53 @@
+"""What the folders given to `vla train` hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla import assets
+from vla.data.cache import FrameCache, build_cache
+from vla.errors import UserError
+from vla.spec import RobotSpec
+
+
+@dataclass(frozen=True)
+class Data:
+    """Folders: of still scenes, and of episodes (LeRobot datasets or their caches) with the weight of each."""
+
+    stills: tuple[Path, ...]
+    episodes: tuple[Path, ...]
+    weights: tuple[float, ...]
+
+
+def find_datasets(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
+    """What the folders hold; UserError names one that holds nothing to train on."""
+    stills: list[Path] = []
+    episodes: list[tuple[Path, float]] = []
+    for folder, weight in zip(datasets, weights, strict=True):
+        is_dataset = (folder / "meta" / "info.json").is_file()
+        if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
+            episodes.append((folder, weight))
+        elif (folder / "words.jsonl").is_file():
+            if weight != 1:
+                raise UserError(f"dataset {folder}: still scenes are not weighted; give it without :{weight:g}")
+            stills.append(folder)
+        else:
+            raise UserError(f"dataset {folder}: neither LeRobot episodes nor still scenes; make some with vla collect")
+    return Data(tuple(stills), tuple(folder for folder, _ in episodes), tuple(weight for _, weight in episodes))
+
+
+def open_cache(folder: Path) -> FrameCache:
+    """Of a LeRobot dataset, built if need be, or a cache itself."""
+    is_dataset = (folder / "meta" / "info.json").is_file()
+    return build_cache(folder) if is_dataset else FrameCache.open(folder)
+
+
+def spec_of(folder: Path) -> RobotSpec:
+    """Of a dataset or cache; UserError if it has none or no camera."""
+    file = assets.find("robot", folder.resolve())
+    spec = RobotSpec.load(file)
+    if not spec.cameras:
+        raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
+    return spec
