@@ -1,5 +1,6 @@
 """A policy in an environment, ready to play one episode after the other and to record those worth showing."""
 
+from vla import assets
 from vla.evaluation.episode import EpisodeResult, play_episode, warm_up
 from vla.evaluation.recorder import Recorder
 from vla.evaluation.setup import Setup, media_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import transformers as hf
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,7 +40,8 @@ def write_small_vlm(folder: Path, shape: SmallVlm, size: int, texts: Sequence[st
         "intermediate_size": 3 * shape.width,
     }
     heads = {"num_key_value_heads": shape.heads, "head_dim": shape.width // shape.heads}
-    config = hf.SmolVLMConfig(
+    classes: Any = hf  # loaded when they are named, which type checkers do not see
+    config = classes.SmolVLMConfig(
         vision_config={**tower, "model_type": "smolvlm_vision", "image_size": size, "patch_size": shape.patch},
         text_config={**tower, **heads, **ids, "model_type": "llama", "vocab_size": len(words)},
         image_token_id=words.convert_tokens_to_ids(MARKS["image_token"]),
@@ -48,9 +50,9 @@ def write_small_vlm(folder: Path, shape: SmallVlm, size: int, texts: Sequence[st
     )
     config.save_pretrained(folder)
     side = {"longest_edge": size}
-    pictures = hf.SmolVLMImageProcessor(size=side, max_image_size=side)
-    video = hf.SmolVLMVideoProcessor(size=side)
-    hf.SmolVLMProcessor(pictures, words, video, image_seq_len=4, chat_template=" ").save_pretrained(folder)
+    pictures = classes.SmolVLMImageProcessor(size=side, max_image_size=side)
+    video = classes.SmolVLMVideoProcessor(size=side)
+    classes.SmolVLMProcessor(pictures, words, video, image_seq_len=4, chat_template=" ").save_pretrained(folder)
 
 
 def _tokenizer(texts: Sequence[str], size: int) -> hf.PreTrainedTokenizerFast:

@@ -130,7 +130,7 @@ def _statistics(examples: Examples) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _spread(rows: NDArray[np.float32]) -> dict[str, Tensor]:
+def _spread(rows: NDArray[np.floating]) -> dict[str, Tensor]:
     values: dict[str, Any] = {name: getattr(np, name)(rows, axis=0) for name in ("min", "max", "mean", "std")}
     values |= {name: np.quantile(rows, share, axis=0) for name, share in (("q01", 0.01), ("q99", 0.99))}
     return {name: torch.tensor(np.asarray(value), dtype=torch.float32) for name, value in values.items()}

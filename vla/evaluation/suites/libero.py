@@ -189,7 +189,7 @@ def read_states(file: Path) -> Float[np.ndarray, "N S"]:
     from numpy._core.multiarray import _reconstruct
 
     # Under both of its names: before and since NumPy 2.
-    safe = [_reconstruct, (_reconstruct, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]
+    safe: list[Any] = [_reconstruct, (_reconstruct, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]
     safe += [type(np.dtype(np.float64)), type(np.dtype(np.float32))]
     try:
         with torch.serialization.safe_globals(safe):
