@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import attrgetter
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from vla.errors import UserError
 
@@ -25,6 +30,7 @@ class Family:
     mrope: positions have three axes; the model itself counts them and says where the text goes on.
     first: position of the first token.
     bare: the sequence begins with nothing but image tokens, and pixels need scaling only: our own small S2.
+    uncast: image features are put among the words' embeddings as they are, which under autocast have another dtype.
     options: for the image processor. A robot's camera is looked at whole: one picture, no crops.
     """
 
@@ -38,11 +44,12 @@ class Family:
     mrope: bool = False
     first: int = 0
     bare: bool = False
+    uncast: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _LLAVA = Family()
-_IDEFICS = Family("text_model", "vision_model", ("connector",), options={"do_image_splitting": False})
+_IDEFICS = Family("text_model", "vision_model", ("connector",), uncast=True, options={"do_image_splitting": False})
 _QWEN = Family(tower="visual", projector=("visual.merger",), closing="<|vision_end|>", clips=True, mrope=True)
 
 FAMILIES: Mapping[str, Family] = {
@@ -64,3 +71,14 @@ def family_of(config: Any, where: object) -> Family:
         raise UserError(f"VLM {where}: its kind is {kind}; S2 can be one of {', '.join(sorted(FAMILIES))}")
     bare = getattr(config.vision_config, "model_type", None) == "conv_tower"
     return replace(FAMILIES[kind], bare=True) if bare else FAMILIES[kind]
+
+
+def cast_features(model: Any, family: Family) -> None:
+    """Give the image features of a family that does not see to it itself the dtype of the words' embeddings."""
+    if family.uncast:
+        dtype = model.get_input_embeddings().weight.dtype
+        attrgetter(family.projector[0])(model.model).register_forward_hook(partial(_cast, dtype))
+
+
+def _cast(dtype: torch.dtype, _projector: nn.Module, _inputs: Any, features: Tensor) -> Tensor:
+    return features.to(dtype)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla.errors import UserError
-from vla.s2.adapters import family_of
+from vla.s2.adapters import cast_features, family_of
 from vla.s2.hub import load_vlm
 from vla.s2.int8 import to_int8
 from vla.s2.parts import LoraSettings, TrainedParts, plain_weights
@@ -100,6 +100,7 @@ class SlowSystem(nn.Module):
         self.depth = config.layer % depth + 1
         with torch.no_grad():
             words = self._embed(torch.arange(min(1000, len(self.tokenizer)), device=model.device)).float()
+        cast_features(model, self.family)
         # Queries as large as words are: what a pretrained decoder expects to see.
         self.queries = nn.Parameter(torch.randn(config.queries, words.shape[1], device=model.device) * words.std())
         self._ids = lru_cache(maxsize=1 << 16)(self.prompter.encode)
