@@ -60,8 +60,8 @@ def test_distractors_keep_clear_of_what_is_on_the_table():
         for seed in range(5):
             robot.reset(seed)
             env = robot.environment
-            assert 3 <= len(env._perturbation.distractors) <= 5
-            for one in env._perturbation.distractors:
+            assert 3 <= len(env.perturbation.distractors) <= 5
+            for one in env.perturbation.distractors:
                 gaps = [np.hypot(*(one.place[:2] - thing.position[:2])) - thing.size for thing in env.scene().things]
                 assert min(gaps) > one.size.max()
 
