@@ -15,6 +15,7 @@ from vla import assets
 from vla.cli import main
 from vla.errors import UserError
 from vla.messages import SECOND, write_picture
+from vla.robots import dds_bus
 from vla.robots.base import Robot
 from vla.robots.dds import DdsRobot
 from vla.robots.dds_bus import Bus
@@ -266,3 +267,19 @@ class FakeRobot:
         message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
         return message
+
+
+def test_a_bus_whose_lock_an_interrupt_left_taken_still_closes(domain: int, monkeypatch) -> None:
+    monkeypatch.setattr(dds_bus, "CLOSING_S", 0.5)
+    hearing, telling = Bus(TYPES, domain), Bus(TYPES, domain)
+    told = threading.Event()
+    hearing.subscribe("/words", "std_msgs/msg/String", "reliable", lambda message, received: told.set())
+    hearing.start()
+    words = telling.advertise("/words", "std_msgs/msg/String", "reliable")
+    assert telling.wait(lambda: words.readers > 0, PATIENCE)
+    hearing.changed.acquire()  # as Ctrl-C does between the lock and the block that it guards
+    words.publish(TYPES.new("std_msgs/msg/String", data="now you wait for me"))
+    time.sleep(0.2)
+    hearing.close()
+    telling.close()
+    assert not told.is_set()

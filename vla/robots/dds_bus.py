@@ -29,6 +29,9 @@ POLICIES = {
 
 POLL_NS = 50_000_000
 BATCH = 100
+CLOSING_S = 5.0
+"""So long the reading thread may take to end. A Ctrl-C that comes just when the main thread has taken `changed` leaves
+that locked for ever, and the thread waiting for it."""
 
 
 def use_loopback() -> None:
@@ -114,7 +117,7 @@ class Bus(MessageBus):
     def close(self) -> None:
         self._closing = True
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSING_S)
         # Entities go with the last reference, children first; the waitset must let go of its conditions before that.
         del self._waitset
         self._readers.clear()
