@@ -26,8 +26,7 @@ def find_datasets(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
     stills: list[Path] = []
     episodes: list[tuple[Path, float]] = []
     for folder, weight in zip(datasets, weights, strict=True):
-        is_dataset = (folder / "meta" / "info.json").is_file()
-        if is_dataset or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
+        if _is_dataset(folder) or (folder / "episode.npy").is_file() or (folder / "cache" / "episode.npy").is_file():
             episodes.append((folder, weight))
         elif (folder / "words.jsonl").is_file():
             if weight != 1:
@@ -40,8 +39,7 @@ def find_datasets(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
 
 def open_cache(folder: Path) -> FrameCache:
     """Of a LeRobot dataset, built if need be, or a cache itself."""
-    is_dataset = (folder / "meta" / "info.json").is_file()
-    return build_cache(folder) if is_dataset else FrameCache.open(folder)
+    return build_cache(folder) if _is_dataset(folder) else FrameCache.open(folder)
 
 
 def spec_of(folder: Path) -> RobotSpec:
@@ -51,3 +49,8 @@ def spec_of(folder: Path) -> RobotSpec:
     if not spec.cameras:
         raise UserError(f"{file}: no cameras, and neither S1 nor S2 can do without")
     return spec
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Of LeRobot's form, not a training cache."""
+    return (folder / "meta" / "info.json").is_file()
