@@ -32,7 +32,7 @@ _DOWN = np.diag([1.0, -1.0, -1.0])
 def play_for_still(env: "TabletopEnv", rng: np.random.Generator, share: float = 1.0) -> None:
     """Let an expert do what the scene asks for, up to a random moment within `share` of what may take longest."""
     expert = make_expert(env, rng)
-    for _ in range(int(rng.integers(share * LONGEST_STAGE * len(env.assignment.stages)))):
+    for _ in range(rng.integers(int(share * LONGEST_STAGE) * len(env.assignment.stages))):
         if env.step(expert.perturb(expert.act()))[2]:
             break
 
