@@ -58,10 +58,10 @@ class World:
             self.policy, SPEC, Senses(SPEC, memory), Slot(instruction), mailbox, port, FastSettings(), lambda: self.now
         )
 
-    def see(self, stamp):
-        self.states.put(stamp, np.zeros(SPEC.state_size, np.float32))
-        for camera in self.cameras:
-            camera.put(stamp, np.zeros((96, 96, 3), np.uint8))
+    def see(self, stamp, joint=0.0, shades=(0, 0)):
+        self.states.put(stamp, np.full(SPEC.state_size, joint, np.float32))
+        for camera, shade in zip(self.cameras, shades, strict=True):
+            camera.put(stamp, np.full((96, 96, 3), shade, np.uint8))
 
     def think(self, stamp, instruction_id=0):
         self.mailbox.put(Thought(np.zeros((2, 3), np.float32), stamp, instruction_id))
@@ -144,6 +144,20 @@ def test_what_cannot_be_acted_upon_holds_once_and_is_told(world, prepare, why):
     world.think(world.now, 1 if why == "no thought" else 0)
     report = world.loop.turn()
     assert report.waits is None and len(world.sent().actions) == 16, "and goes on when the reason is gone"
+
+
+def test_a_camera_that_repeats_itself_while_the_robot_moves_is_not_believed(world):
+    def moved(share, shades):
+        world.now += 0.1
+        world.see(world.now, share, shades)
+        world.think(world.now)
+        return world.loop.turn().waits
+
+    assert [moved(0.1 * i, (i, i)) for i in range(8)] == 8 * [None]
+    waits = [moved(0.7 + 0.1 * i, (8 + i, 7)) for i in range(8)]
+    assert waits[:4] == 4 * [None] and waits[-1] == f"camera {SPEC.camera_names[1]} is stuck"
+    assert moved(1.4, (16, 8)) is None, "and believed when it shows something new"
+    assert [moved(1.4, (16, 8)) for _ in range(10)] == 10 * [None], "a robot at rest sees the same again"
 
 
 def test_a_chunk_that_is_not_finite_is_not_sent(world):

@@ -16,6 +16,7 @@ from vla.errors import Unreachable, UserError
 from vla.processes import Ending, Maker
 from vla.robots.base import Observation
 from vla.robots.senses import SenseMemory, Senses
+from vla.robots.stuck_camera import StuckCameras
 from vla.runtime.chunk_port import ChunkPort
 from vla.runtime.pilot import Pilot, Policy, rest_action
 from vla.runtime.reports import FastReport, Instruction, report_slot
@@ -49,7 +50,8 @@ class FastMemory:
 
 @dataclass(frozen=True)
 class FastSettings:
-    """Seconds. s2_warn, s2_stop: as in `Timing`. image_stop: with an image older than this it holds."""
+    """Seconds. s2_warn, s2_stop: as in `Timing`. image_stop: with an image older than this it holds, and with one
+    that has been the same for as long although the robot moved."""
 
     s2_warn: float = 2.0
     s2_stop: float = 5.0
@@ -83,6 +85,7 @@ class FastLoop:
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
         self._longest_delay = 0
         self._instruction_id: int | None = None
+        self._stuck = StuckCameras()
         self._due = self._seen = -math.inf
         self._holds = True
         self._sent_until = -math.inf
@@ -106,7 +109,7 @@ class FastLoop:
         thought = self._thought(pilot)
         age = None if thought is None else thought.age(now)
         image_age = now - observation.stamp
-        waits = "old images" if image_age > self._how.image_stop else pilot.waits(age)
+        waits = self._blind(observation, now) or pilot.waits(age)
         if waits is not None:
             if not self._holds:
                 self._drop(pilot)
@@ -114,6 +117,13 @@ class FastLoop:
         if now < self._due or observation.stamp <= self._seen:
             return FastReport(now, age_s=age, image_age_s=image_age)
         return self._plan(pilot, observation, thought, now, age)
+
+    def _blind(self, observation: Observation, now: float) -> str:
+        """Why its images say nothing of now, if so."""
+        if now - observation.stamp > self._how.image_stop:
+            return "old images"
+        stuck = self._stuck.since(observation)
+        return f"camera {stuck[0]} is stuck" if stuck and now - stuck[1] > self._how.image_stop else ""
 
     def _begin(self, observation: Observation) -> Pilot:
         rest, how = rest_action(self._spec, observation.state), self._how
