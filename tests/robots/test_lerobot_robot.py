@@ -118,6 +118,20 @@ def test_a_camera_that_vanishes_brings_it_to_rest(config, tmp_path):
     assert len(log) < 1200 and np.abs(np.diff(log[-2:], axis=0)).max() < 0.02
 
 
+def test_a_camera_that_shows_the_same_for_ever_brings_it_to_rest(config, tmp_path, monkeypatch):
+    robot = LeRobotRobot(SPEC, config)
+    robot.connect()
+    first, observe = robot.observe().images, robot.observe
+    monkeypatch.setattr(
+        robot, "observe", lambda: replace(observe(), images={**observe().images, "wrist": first["wrist"]})
+    )
+    with pytest.raises(UserError, match=r"camera wrist has shown one image for 0.5 s although the robot moved"):
+        drive(robot, Policy(by=4.0), "turn", 60.0)
+    log = sent(tmp_path)
+    robot.close()
+    assert len(log) < 1200 and np.abs(np.diff(log[-2:], axis=0)).max() < 0.02
+
+
 def test_a_policy_may_lack_limits_that_the_robot_has_but_not_differ_in_them():
     replace(SPEC, limits=None, kinematics=None).check_robot(SPEC)
     slower = replace(SPEC, limits=replace(SPEC.limits, tool_speed=0.1))

@@ -85,7 +85,7 @@ class FastLoop:
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
         self._longest_delay = 0
         self._instruction_id: int | None = None
-        self._stuck = StuckCameras()
+        self._stuck = StuckCameras(spec)
         self._due = self._seen = -math.inf
         self._holds = True
         self._sent_until = -math.inf

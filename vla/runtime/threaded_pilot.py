@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla.robots.base import Observation
+from vla.robots.stuck_camera import StuckCameras
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.pilot import Pilot, Policy, rest_action
 from vla.runtime.s2_worker import Looks
@@ -27,6 +28,8 @@ THINK_EVERY_S = 0.1
 WORDS_EVERY_S = 1.0
 LONGEST_AGE_S = 2.0
 """Older thoughts are not acted on: policies are trained up to this age."""
+STUCK_S = 0.5
+"""A camera that has shown the same for so long, to the last bit, while the robot moved, is not acted on."""
 _NAP_S = 0.005
 
 
@@ -75,7 +78,7 @@ class ThreadedPilot:
         self._asked: tuple[_Look, np.ndarray] | None = None
         self._turn, self._on, self._ended = 0, False, False
         self._replan_at = 0
-        self._failed, self._words = "", ""
+        self._failed, self._words, self._stuck = "", "", StuckCameras(spec)
         self._s1_s, self._s2_s = self._period, 0.0
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
@@ -99,7 +102,7 @@ class ThreadedPilot:
         with self._changed:
             rest = rest_action(self._spec, observation.state)
             self._pilot = Pilot(self._policy, self._spec, rest, Trace(), LONGEST_AGE_S, LONGEST_AGE_S)
-            self._failed = ""
+            self._failed, self._stuck = "", StuckCameras(self._spec)
             self._on = True
             self._drop()
 
@@ -113,6 +116,10 @@ class ThreadedPilot:
         with self._changed:
             pilot = self._pilot
             if not self._on or self._failed or pilot is None:
+                return None
+            stuck = self._stuck.since(observation)
+            if stuck and observation.stamp - stuck[1] > STUCK_S:
+                self._failed = f"camera {stuck[0]} has shown one image for {STUCK_S:g} s although the robot moved"
                 return None
             self._look = _Look(observation, stamp, step, self._turn)
             thought = self._mailbox.newest(self._instruction_id)
