@@ -93,6 +93,14 @@ def weighted_folder(text: str) -> tuple[Path, float]:
     return existing_folder(name), value
 
 
+def weight(text: str) -> float:
+    """Zero or more."""
+    value = _above_zero(text)
+    if value is None and text.strip() != "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give a number above 0, or 0")
+    return value or 0.0
+
+
 def gigabytes(text: str) -> int:
     """In bytes."""
     value = _above_zero(text)
