@@ -58,7 +58,16 @@ def _train(args: argparse.Namespace) -> None:
 
     drivers = DriverWeights(args.autonomous, args.corrections)
     folders, weights = zip(*args.dataset, strict=True)
-    train(folders, args.out, recipe, args.device, policy, weights=weights, s2=s2, drivers=drivers if drivers != DriverWeights() else None)
+    train(
+        folders,
+        args.out,
+        recipe,
+        args.device,
+        policy,
+        weights=weights,
+        s2=s2,
+        drivers=drivers if drivers != DriverWeights() else None,
+    )
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -155,6 +155,7 @@ function draw(next) {
   if (!hand.clutch && state.driver !== "person") followGripper();
   say("#robot", state.robot);
   say("#role", roleText());
+  document.body.dataset.role = state.role;
   const mode = state.stopped ? "stopped" : state.driver;
   document.body.dataset.hand = mode;
   const driving = { stopped: `Stopped: ${state.stopped}`, person: state.policy.on ? "You correct" : "You drive",
