@@ -250,12 +250,13 @@ function drawNumbers() {
     ["Disk left", cell(tape.free / 1e9, 0, " GB"), Boolean(tape.trouble)],
     ["Round trip", cell(link.rtt, 0, " ms"), link.rtt > 100],
     ["Picture age", cell(link.age, 0, " ms"), link.age > 300],
-    ["Limited by", state.rules.length ? state.rules.join(", ") : "nothing", state.rules.length > 0],
   ];
   if (state.policy.on) {
     rows.push(["S2's age", cell(state.policy.age_s, 2, " s"), state.policy.age_s > 1]);
     rows.push(["S1, S2", `${cell(state.policy.s1_ms)}, ${cell(state.policy.s2_ms)} ms`, false]);
   }
+  const rules = state.rules.join(", ");
+  rows.push(["Limited by", rules || "nothing", Boolean(rules), true]);
   rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, true]);
   rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, true]);
   const list = $("#numbers");
