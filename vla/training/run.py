@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
@@ -32,7 +31,7 @@ from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.strict import parse
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
-from vla.training.datasets import Data, find_datasets, open_cache, spec_of
+from vla.training.datasets import Data, find_datasets, open_cache, says_who_drove, spec_of
 from vla.training.estimate import estimate
 from vla.training.examples import DriverWeights, fit_action_tokens
 from vla.training.latents import CachedThoughts, compute_latents
@@ -89,6 +88,8 @@ def train(
         _check_start(start, specs)
     check_robots(specs, plan.fast, plan.slow, _robots(plan, start))
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
+    if drivers and not any(says_who_drove(folder) for folder in data.episodes):
+        raise UserError("train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do")
     with leader_first():
         _claim(out, plan, datasets, weights, drivers)
     _Run(plan, data, out, place, start, slow, drivers).train()
@@ -118,10 +119,6 @@ class _Run:
             set_trained(self.slow)
         if self.caches:
             known = {name: one.normalizer for name, one in start.robots.items()} if start else {}
-            if drivers and all(np.isnan(cache.person).all() for cache in self.caches):
-                raise UserError(
-                    "train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do"
-                )
             self.examples = examples_by_robot(self.caches, data.weights, known, drivers)
             annotated = any(one.annotated for one in self.examples.values())
             if not annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):

@@ -256,12 +256,12 @@ function drawNumbers() {
     rows.push(["S1, S2", `${cell(state.policy.s1_ms)}, ${cell(state.policy.s2_ms)} ms`, false]);
   }
   const rules = state.rules.join(", ");
-  rows.push(["Limited by", rules || "nothing", Boolean(rules), true]);
-  rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, true]);
-  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, true]);
+  rows.push(["Limited by", rules || "nothing", Boolean(rules), "pair"]);
+  rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, "wide"]);
+  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, "wide"]);
   const list = $("#numbers");
   while (list.children.length > rows.length) list.lastChild.remove();
-  rows.forEach(([name, value, warn, wide], index) => {
+  rows.forEach(([name, value, warn, span], index) => {
     let row = list.children[index];
     if (!row) {
       row = document.createElement("div");
@@ -270,8 +270,7 @@ function drawNumbers() {
     }
     if (row.firstChild.textContent !== name) row.firstChild.textContent = name;
     if (row.lastChild.textContent !== value) row.lastChild.textContent = value;
-    row.classList.toggle("warn", Boolean(warn));
-    row.classList.toggle("wide", Boolean(wide));
+    row.className = `${span ?? ""} ${warn ? "warn" : ""}`;
   });
 }
 
