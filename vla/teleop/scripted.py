@@ -29,6 +29,7 @@ from vla.teleop.moment import Moment
 PATIENCE_S = (1.0, 5.0)
 """So long, drawn anew for every take, the policy may try alone."""
 LONGEST_S = 40.0
+DISK_S = 600.0
 
 
 class PracticeRobot(GymRobot):
@@ -97,17 +98,16 @@ class ScriptedOperator:
         return Reading(np.clip(move, -1, 1), float(action[6]), True, now)
 
     def poll(self, moment: Moment) -> list[Wish]:
-        """What it asks for after a control step."""
-        if moment.stopped is not None:
-            return [("release", None)] if moment.at_rest else []
+        """What it asks for after a control step; a stop of the gate's own it releases."""
+        asked: list[Wish] = [("release", None)] if moment.stopped is not None and moment.at_rest else []
         if moment.seed != self._seed:
-            return self._begin(moment)
+            return asked + self._begin(moment)
         seconds = (moment.step - self._began) / self._robot.spec.rate_hz
         self._corrects = not self._judged and (not self._has_policy or seconds > self._patience)
         if self._judged or not (moment.success or seconds > LONGEST_S):
-            return []
+            return asked
         self._judged, self._corrects = True, False
-        return [("success" if moment.success else "fail", None)]
+        return [*asked, ("success" if moment.success else "fail", None)]
 
     def close(self) -> None:
         pass
@@ -137,7 +137,7 @@ def operate(env: str, takes: int, recorder: LiveRecorder, policy: Policy | None,
         kept = 0
         while not ending.is_set():
             moment = loop.step(ending=False)
-            recorder.settle()  # the simulator can wait for the disk: no step is dropped
+            recorder.settle(DISK_S)  # the simulator can wait for the disk: no step is dropped
             status = recorder.status()
             if status.trouble:
                 raise UserError(status.trouble)
