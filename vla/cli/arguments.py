@@ -95,10 +95,13 @@ def weighted_folder(text: str) -> tuple[Path, float]:
 
 def weight(text: str) -> float:
     """Zero or more."""
-    value = _above_zero(text)
-    if value is None and text.strip() != "0":
-        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give a number above 0, or 0")
-    return value or 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give 0, or a number above it")
+    return value
 
 
 def gigabytes(text: str) -> int:
