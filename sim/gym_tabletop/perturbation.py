@@ -56,9 +56,7 @@ class Perturbation:
     model, data: the scene at its beginning; distractors keep clear of what stands in `area` then.
     """
 
-    def __init__(
-        self, looks: Sequence[str], seed: int, model: mujoco.MjModel, data: mujoco.MjData, area: Area
-    ) -> None:
+    def __init__(self, looks: Sequence[str], seed: int, model: mujoco.MjModel, data: mujoco.MjData, area: Area) -> None:
         rngs = {look: np.random.default_rng([seed, 7, LOOKS.index(look)]) for look in looks}
         self._gain: NDArray[np.float64] | None = None
         self._camera: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
@@ -67,8 +65,9 @@ class Perturbation:
             self._gain = gain * rng.uniform(*TINT, 3)
             self._shift, self._turn = rng.uniform(-SUN_SHIFT, SUN_SHIFT, 3), rng.uniform(-SUN_TURN, SUN_TURN, 3)
         if rng := rngs.get("camera"):
-            self._camera = _direction(rng) * rng.uniform(*CAMERA_SHIFT), _rotation(
-                _direction(rng), rng.uniform(*CAMERA_TURN)
+            self._camera = (
+                _direction(rng) * rng.uniform(*CAMERA_SHIFT),
+                _rotation(_direction(rng), rng.uniform(*CAMERA_TURN)),
             )
         self.distractors = _distractors(rngs["distractors"], model, data, area) if "distractors" in rngs else []
 
@@ -100,9 +99,7 @@ class Perturbation:
             scene.ngeom += 1
 
 
-def _distractors(
-    rng: np.random.Generator, model: mujoco.MjModel, data: mujoco.MjData, area: Area
-) -> list[Distractor]:
+def _distractors(rng: np.random.Generator, model: mujoco.MjModel, data: mujoco.MjData, area: Area) -> list[Distractor]:
     taken = _standing(model, data, area)
     found = []
     for _ in range(int(rng.integers(*COUNT))):

@@ -1,9 +1,11 @@
 """Times depend on the machine; what is driven, recorded and counted does not."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from vla.bench import teleop
+from vla.bench import cockpit, teleop
 from vla.errors import UserError
 
 
@@ -21,13 +23,37 @@ def test_too_short_a_run_is_said():
         teleop.Measured(np.zeros(2), np.zeros(2, int), 0, 0).rows()
 
 
-def test_both_drive_the_arm_and_record_it(monkeypatch):
+def nobody_looks(spec, out, seconds):
+    raise UserError("the page is not measured: apt install chromium")
+
+
+def test_both_drive_the_arm_and_record_it(monkeypatch, capsys):
     monkeypatch.setattr(teleop, "HEIGHT", 48)
     monkeypatch.setattr(teleop, "WIDTH", 64)
+    monkeypatch.setattr(cockpit, "measure_page", nobody_looks)
     document = teleop.bench_teleop(3.0)
     assert [row["name"] for row in document["rows"]] == [
         *("period error p50", "period error p99", "largest gap"),
         *("camera frames lost", "steps dropped", "pictures waiting at the end"),
     ]
     assert all(row["peer"] == teleop.PEER for row in document["rows"])
+    assert "apt install chromium" in capsys.readouterr().err
     assert document["steps"] > 2 and document["peer_steps"] > 2
+
+
+def test_a_key_is_answered_by_the_first_command_after_it_that_moves_the_arm():
+    sent = np.arange(10) * 0.02
+    where = [0, 0, 0, 0.1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3]
+    took = cockpit.key_to_command(np.array([0.045, 0.13, 0.175]), sent, [np.array([x, 1.0], np.float32) for x in where])
+    np.testing.assert_allclose(took, [0.06 - 0.045, 0.16 - 0.13], atol=1e-9)  # nothing followed the last one
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium: apt install chromium")
+def test_a_real_browser_says_how_old_its_pictures_are_and_its_keys_move_the_arm(monkeypatch, tmp_path):
+    pytest.importorskip("playwright", reason="needs the Python package playwright")
+    monkeypatch.setattr(teleop, "HEIGHT", 48)
+    monkeypatch.setattr(teleop, "WIDTH", 64)
+    found = cockpit.measure_page(teleop.arm_spec(), tmp_path / "page", 3.0)
+    assert set(found) == {f"{what} p{p}" for what in ("camera to page", "key to command") for p in (50, 95, 99)}
+    for what in ("camera to page", "key to command"):
+        assert 0 < found[f"{what} p50"] <= found[f"{what} p95"] <= found[f"{what} p99"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from live_takes import NOTHING_RESERVED, TINY, frame, record, victim
 
-from vla.data.cache import build_cache
+from vla.data.cache import FrameCache, build_cache
 from vla.data.live import LiveRecorder
 from vla.data.publish import live_folder, publish, recorded_takes
 from vla.data.spool import read_frames, read_take
@@ -47,6 +47,19 @@ def test_takes_become_a_dataset_with_times_ages_labels_and_who_drove(tmp_path):
     assert float(row["observation.images.front"].mean()) * 255 == pytest.approx(55, abs=2)
     assert not any(dataset[index]["next.success"] for index in range(12, 20))
     assert not live_folder(out).exists()
+
+
+def test_a_cache_knows_who_drove_also_one_that_was_built_before_caches_did(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "lift it", 6, success=True)
+    publish(out, TINY)
+    for _ in range(2):
+        cache = build_cache(out)
+        assert cache.person.tolist() == cache.intervention.tolist() == [1, 0, 1, 0, 1, 0]
+        for name in ("person", "intervention"):
+            (cache.folder / f"{name}.npy").unlink()
+        assert np.isnan(FrameCache.open(out).person).all()
 
 
 def test_a_second_session_appends_and_leaves_what_was_there(tmp_path):

@@ -201,3 +201,31 @@ def test_a_hidden_tab_stops_the_arm(browser, tmp_path):
         operator.until(lambda now: now.at_rest and now.trips > 0, "the arm rests")
         assert not made.session.moment().engaged
         operator.page.close()
+
+
+def test_a_second_tab_watches_and_may_only_stop_the_arm(browser, tmp_path):
+    with rig(tmp_path / "data", heartbeat_s=60, render=True, large=bool(SCREENSHOTS)) as made:
+        operator = Operator(made, browser.new_page())
+        watcher = Operator(made, browser.new_page())
+        page = watcher.page
+        page.wait_for_selector("body[data-role=watcher]")
+        assert page.locator("button:visible").evaluate_all("all => all.map(one => one.id)") == ["stop"]
+        operator.page.bring_to_front()
+        operator.take_hold()
+        operator.page.keyboard.down("a")
+        watcher.reads("The operator drives")
+        page.wait_for_selector("figure img")
+        watcher.shoot("watcher")
+        page.bring_to_front()
+        for key in ("Space", "Enter", "d"):
+            page.keyboard.press(key)
+        assert made.session.moment().engaged and not made.recorder.status().recording
+        page.keyboard.press("Escape")
+        operator.reads("Stopped: emergency stop")
+        watcher.rests()
+        assert page.locator("#release").is_hidden()
+        operator.page.close()
+        page.wait_for_selector("#release:enabled")
+        page.click("#release")
+        watcher.reads("The arm holds")
+        page.close()

@@ -1,36 +1,40 @@
-"""The scripted operator corrects a policy through the session's own way of correcting."""
+"""The scripted operator corrects a policy through the session's own way of correcting, on the simulator's clock."""
 
-import time
+import numpy as np
+from session_rig import PushingPolicy
 
-from session_rig import PATIENCE_S, PushingPolicy, session_with
-
+from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.spool import read_frames
-from vla.robots.gym_sim import make_robot
+from vla.spec import RobotSpec
+from vla.teleop.control import SessionSettings
 from vla.teleop.mapping import Scaling
-from vla.teleop.scripted import ScriptedOperator
+from vla.teleop.scripted import operate
+
+
+def recorded(folder, takes, policy=None):
+    """(the take, its frames) of each, on the simulated tabletop; the policy's kind, if there is to be one."""
+    from vla import assets
+
+    spec = RobotSpec.load(assets.find("robot", "tabletop"))
+    settings = SessionSettings(seed=5, scaling=Scaling().times(3))
+    with LiveRecorder(folder / "data", spec, LiveSettings(reserve=0)) as recorder:
+        operate("tabletop", takes, recorder, policy(spec) if policy else None, settings)
+        kept = [one.take for one in recorder.status().takes]
+        return [(take, list(read_frames(folder / "data.live" / f"take-{take.number:06d}", spec))) for take in kept]
 
 
 def test_a_policy_that_goes_astray_is_corrected_and_the_task_done(tmp_path):
-    scaling = Scaling().times(2)
-    operator = ScriptedOperator("tabletop", takes=1, has_policy=True, scaling=scaling)
-    robot = make_robot("tabletop", render=False)
-    make = operator.beside(lambda: robot)
-    with session_with(make, robot.spec, tmp_path, PushingPolicy, device=operator, scaling=scaling) as (
-        live,
-        _,
-        recorder,
-    ):
-        deadline, wishes = time.monotonic() + PATIENCE_S, []
-        while ("end", None) not in wishes:
-            assert time.monotonic() < deadline and live.alive, live.moment().notes
-            wishes = operator.poll(live.moment())
-            for what, value in wishes:
-                if what != "end":
-                    live.ask(what, value)
-        recorder.settle()
-        (kept,) = recorder.status().takes
-        frames = list(read_frames(tmp_path / "data.live" / "take-000000", robot.spec))
-    assert kept.take.success and kept.take.interventions > 10
+    ((take, frames),) = recorded(tmp_path, 1, PushingPolicy)
+    assert take.success and take.interventions > 10 and not take.dropped
     drivers = [frame.driver for frame in frames]
     assert drivers.count("policy") > 10 and drivers[-1] == "person"
     assert all(frame.intervention == (frame.driver == "person") for frame in frames)
+
+
+def test_demonstrations_come_at_the_simulators_pace_and_again_the_same(tmp_path):
+    first, again = (recorded(tmp_path / name, 1)[0][1] for name in ("first", "again"))
+    steps = np.diff([frame.decided for frame in first])
+    np.testing.assert_allclose(steps, 0.05, atol=1e-9)
+    assert all(frame.captured["front"] == frame.decided for frame in first[1:]), "the simulator waits for the decision"
+    assert [frame.driver for frame in first].count("nobody") <= 2
+    np.testing.assert_array_equal([frame.applied for frame in first], [frame.applied for frame in again])

@@ -162,3 +162,23 @@ def test_words_cannot_change_within_a_take_and_may_be_ones_the_scene_cannot_judg
         live.ask("discard")
         wait_for(live, lambda now: now.seed == 1, "the next scene comes")
         assert not recorder.status().takes
+
+
+def test_a_stop_outlasts_the_end_of_a_take_and_the_next_scene(tmp_path):
+    with session(tmp_path) as (live, hand, recorder):
+        take_hold(live, hand)
+        live.ask("start")
+        wait_for(live, lambda _: recorder.status().frames > 3, "frames are recorded")
+        live.ask("stop")
+        live.ask("success")
+        wait_for(live, lambda now: now.seed == 1 and now.at_rest, "the next scene comes")
+        start = live.moment().tool
+        for clutch in (False, True):
+            hand.clutch, step = clutch, live.moment().step
+            wait_for(live, lambda now, step=step: now.step > step + 5, "time passes")
+        now = live.moment()
+        assert now.stopped == "emergency stop" and not now.engaged and np.abs(now.tool - start).max() < 1e-3
+        live.ask("release")
+        wait_for(live, lambda now: now.stopped is None, "it is released")
+        take_hold(live, hand)
+        moved(live, start)

@@ -14,7 +14,7 @@ from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.tandem import TandemPolicy
-from vla.training.examples import Examples, fit_normalizer
+from vla.training.examples import DriverWeights, Examples, fit_normalizer
 from vla.training.recipe import Recipe, load_recipe
 from vla.training.run import train
 
@@ -107,6 +107,21 @@ def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp
     change(recipe, seed=1)
     with pytest.raises(UserError, match="holds a run with another recipe"):
         train([episodes, stills], out, recipe, "cpu")
+
+
+def test_who_drove_is_asked_of_datasets_that_say_it_and_belongs_to_the_run(recipe, episodes, stills, tmp_path) -> None:
+    out, weights = tmp_path / "run", DriverWeights(autonomous=0, correction=3)
+    change(recipe, stages=TINY["stages"][:2])
+    with pytest.raises(UserError, match="no dataset says who drove; those of vla teleop do"):
+        train([episodes, stills], out, recipe, "cpu", drivers=weights)
+    assert not out.exists()
+    driven = shutil.copytree(episodes, tmp_path / "driven")
+    count = len(np.load(driven / "episode.npy"))
+    np.save(driven / "person.npy", (np.arange(count) % 6 > 2).astype(np.float32))
+    np.save(driven / "intervention.npy", (np.arange(count) % 6 > 3).astype(np.float32))
+    train([driven, stills], out, recipe, "cpu", drivers=weights)
+    with pytest.raises(UserError, match="holds a run with another --autonomous or --corrections"):
+        train([driven, stills], out, recipe, "cpu")
 
 
 @pytest.mark.parametrize("head", ["bins", "fast"])

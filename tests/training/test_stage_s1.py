@@ -17,7 +17,7 @@ from vla.s2.small import SmallShape, small_slow_system
 from vla.tandem import TandemPolicy
 from vla.training.augment import AugmentConfig, Changes, apply_changes, draw_changes
 from vla.training.delays import DelayConfig, draw_ages, draw_prefixes
-from vla.training.examples import Examples, fit_normalizer
+from vla.training.examples import DriverWeights, Examples, fit_normalizer
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
 from vla.training.stage_s1 import FastStage, FastStageConfig
@@ -96,6 +96,26 @@ def test_weights_say_how_often_a_dataset_is_drawn_from(cache: FrameCache) -> Non
     frames = twice.draw(np.random.default_rng(0), 4000)
     assert (frames >= len(cache)).mean() == pytest.approx(0.75, abs=0.03)
     assert set(frames) <= set(twice.trained)
+
+
+def test_what_a_policy_did_can_be_left_out_and_corrections_be_drawn_more_often(cache: FrameCache) -> None:
+    """An episode of 12 frames: the policy drives 5, a person corrects 4, the policy drives on; others by a person."""
+    person, intervention = np.ones(len(cache), np.float32), np.zeros(len(cache), np.float32)
+    person[:12], intervention[5:9] = 0, 1
+    person[5:9] = 1
+    driven, plain = replace(cache, person=person, intervention=intervention), cache
+    weighed = Examples([driven], fit_normalizer([cache]), drivers=DriverWeights(autonomous=0, correction=3))
+    frames = weighed.draw(np.random.default_rng(0), 200_000)
+    counts = np.bincount(frames, minlength=24)
+    assert not counts[:5].any() and not counts[9:12].any()
+    assert counts[5:9].mean() / counts[12:24].mean() == pytest.approx(3, rel=0.1)
+    valid = weighed.chunks(np.array([5, 8, 12]), 5)[1].sum(1)
+    assert valid.tolist() == [4, 1, 5], "what the policy did after a correction is not learned"
+
+    fewer = Examples([driven, plain], fit_normalizer([cache]), drivers=DriverWeights(autonomous=0.5))
+    counts = np.bincount(fewer.draw(np.random.default_rng(0), 400_000), minlength=len(fewer))
+    first, silent = counts[[0, 1, 2, 3, 4, 9, 10, 11]].mean(), counts[len(cache) : len(cache) + 12].mean()
+    assert first / silent == pytest.approx(0.5, rel=0.2), "a dataset that does not say who drove keeps its weight"
 
 
 def test_too_few_episodes_are_refused(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ class Cameras:
         self._ending.set()
         self._thread.join()
 
-    def newest(self) -> tuple[int, Mapping[str, NDArray[np.uint8]]]:
-        """The number of the newest frame, counted from 0, and its pictures."""
+    def newest(self) -> tuple[int, float, Mapping[str, NDArray[np.uint8]]]:
+        """The number of the newest frame, counted from 0, when it was taken (s), and its pictures."""
         return self._newest
 
     def _run(self) -> None:
@@ -51,12 +51,13 @@ class Cameras:
             time.sleep(max(0.0, due - time.monotonic()))
             self._newest = self._shot(number)
 
-    def _shot(self, number: int) -> tuple[int, dict[str, NDArray[np.uint8]]]:
-        return number, {name: film[number % MADE].copy() for name, film in self._films.items()}
+    def _shot(self, number: int) -> tuple[int, float, dict[str, NDArray[np.uint8]]]:
+        return number, time.monotonic(), {name: film[number % MADE].copy() for name, film in self._films.items()}
 
 
 class BenchArm:
-    """A Robot that notes when it was commanded (`sent`, s) and the camera frame it was last seen with then (`seen`).
+    """A Robot that notes what it was commanded (`commands`, (A,) each), when (`sent`, s), and the camera frame it was
+    last seen with then (`seen`).
 
     Its state is the last command: joints (rad) and gripper.
     """
@@ -68,6 +69,7 @@ class BenchArm:
         self._state = np.append(HOME, 1.0).astype(np.float32)
         self.sent: list[float] = []
         self.seen: list[int] = []
+        self.commands: list[NDArray[np.float32]] = []
 
     def connect(self) -> None:
         pass
@@ -79,11 +81,13 @@ class BenchArm:
         return self.observe()
 
     def observe(self) -> Observation:
-        self._number, images = self._cameras.newest()
-        return Observation(images, self._state, time.monotonic())
+        self._number, shot, images = self._cameras.newest()
+        now = time.monotonic()
+        return Observation(images, self._state, now, dict.fromkeys(images, now - shot))
 
     def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
         self.sent.append(time.monotonic())
         self.seen.append(self._number)
         self._state = np.array(action, np.float32)
+        self.commands.append(self._state)
         return self._state

@@ -10,13 +10,15 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One measured quantity beside the same work done by `peer`. `ratio`: ours / theirs, None where theirs is 0."""
+    """One measured quantity, beside the same work done by `peer` if there is one. `ratio`: ours / theirs, None where
+    theirs is 0.
+    """
 
     name: str
     value: float
     unit: str
-    peer: str
-    peer_value: float
+    peer: str = ""
+    peer_value: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -45,6 +47,7 @@ def report(title: str, rows: list[Row]) -> dict[str, Any]:
     table = Table("what", "ours", "unit", "peer", "peer's", "ratio", title=title)
     for row in rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.name, f"{row.value:.4g}", row.unit, row.peer, f"{row.peer_value:.4g}", ratio)
+        theirs = "-" if row.peer_value is None else f"{row.peer_value:.4g}"
+        table.add_row(row.name, f"{row.value:.4g}", row.unit, row.peer, theirs, ratio)
     Console().print(table)
     return {"rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}

@@ -1,11 +1,13 @@
 """Recording while the robot is driven: how regularly it is commanded, and what of its cameras is lost, beside LeRobot.
 
 Both drive and record the same simulated arm at 50 Hz, with two cameras of 640x480 at 30 Hz: ours as `vla teleop` does,
-safety gate and all, the peer with LeRobot's own record loop and its defaults.
+safety gate and all, the peer with LeRobot's own record loop and its defaults. Then a page in a
+browser watches and drives.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -61,16 +63,28 @@ class Measured:
 
 
 def bench_teleop(seconds: float) -> dict[str, Any]:
-    """So many seconds of ours, and up to PEER_SECONDS of the peer's; returns the benchmark document."""
+    """So many seconds of ours, and up to PEER_SECONDS of the peer's and of the page; returns the benchmark document."""
     with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
         ours = record_ours(Path(folder) / "ours", seconds)
         peer = record_peer(Path(folder) / "peer", min(seconds, PEER_SECONDS))
+        page = _page(Path(folder) / "page", min(seconds, PEER_SECONDS))
     rows = [
         Row(name, value, unit, PEER, theirs)
         for (name, (value, unit)), (theirs, _) in zip(ours.rows().items(), peer.rows().values(), strict=True)
-    ]
+    ] + [Row(name, value, "ms") for name, value in page.items()]
     title = f"Driving at {HZ} Hz while two {WIDTH}x{HEIGHT} cameras are recorded, {seconds:g} s"
     return {**report(title, rows), "steps": len(ours.sent), "peer_steps": len(peer.sent)}
+
+
+def _page(out: Path, seconds: float) -> dict[str, float]:
+    """As `measure_page`; empty, and said why, where that cannot be measured."""
+    from vla.bench.cockpit import measure_page
+
+    try:
+        return measure_page(arm_spec(), out, seconds)
+    except UserError as error:
+        print(f"vla: {error}", file=sys.stderr)
+        return {}
 
 
 def arm_spec() -> RobotSpec:

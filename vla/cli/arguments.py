@@ -93,6 +93,17 @@ def weighted_folder(text: str) -> tuple[Path, float]:
     return existing_folder(name), value
 
 
+def weight(text: str) -> float:
+    """Zero or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give 0, or a number above it")
+    return value
+
+
 def gigabytes(text: str) -> int:
     """In bytes."""
     value = _above_zero(text)

@@ -193,7 +193,7 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
     ),
     "doctor": ("how many planted faults `vla data doctor` finds, by size, in data of several origins", _doctor),
     "teleop": (
-        "control periods and lost frames while two cameras are recorded, beside LeRobot (see --minutes)",
+        "control periods and lost frames while two cameras are recorded, beside LeRobot; the page's delays (--minutes)",
         _teleop,
     ),
     "words": (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import device, weighted_folder
+from vla.cli.arguments import above_zero, device, weight, weighted_folder
 from vla.cli.common import add_command, add_policy, add_which_robot
 from vla.errors import UserError
 
@@ -27,6 +27,16 @@ def add(commands: Any) -> None:
     parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
     parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
+    parser.add_argument(
+        "--autonomous",
+        type=weight,
+        default=1.0,
+        metavar="W",
+        help="weight of frames in which no person drove, in data of vla teleop; 0 leaves them out",
+    )
+    parser.add_argument(
+        "--corrections", type=above_zero, default=1.0, metavar="W", help="of those in which one corrected a policy"
+    )
     export = add_command(commands, "export", _export, "the same policy with S1 for ONNX Runtime, faster on a CPU")
     add_policy(export)
     add_which_robot(export)
@@ -43,10 +53,21 @@ def _train(args: argparse.Namespace) -> None:
         raise UserError("train: --policy brings its own S2; give it or --s2")
     s2 = str(assets.find("policy", args.s2)) if args.s2 else None
     assets.check_folder_writable(args.out)
+    from vla.training.examples import DriverWeights
     from vla.training.run import train
 
+    drivers = DriverWeights(args.autonomous, args.corrections)
     folders, weights = zip(*args.dataset, strict=True)
-    train(folders, args.out, recipe, args.device, policy, weights=weights, s2=s2)
+    train(
+        folders,
+        args.out,
+        recipe,
+        args.device,
+        policy,
+        weights=weights,
+        s2=s2,
+        drivers=drivers if drivers != DriverWeights() else None,
+    )
 
 
 def _export(args: argparse.Namespace) -> None:

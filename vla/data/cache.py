@@ -26,8 +26,16 @@ from vla.spec import RobotSpec
 
 VERSION = 1
 COLUMNS = {"state": "observation.state", "action": "action", "episode": "episode_index"}
-LABELS = {"progress": (), "target_pixel": (2,), "goal_pixel": (2,), "disturbed": ()}
+LABELS = {
+    "progress": (),
+    "target_pixel": (2,),
+    "goal_pixel": (2,),
+    "disturbed": (),
+    "person": (),
+    "intervention": (),
+}
 """Columns a dataset or an older cache may lack: NaN throughout then."""
+LABEL_COLUMNS = {**{name: name for name in LABELS}, "person": "driver"}
 SPEC = "robot_spec.yaml"
 
 
@@ -55,7 +63,8 @@ class FrameCache:
     images: camera -> uint8 (N, H, W, 3) RGB, kept raw or as JPEG. state: float32 (N, S); action: float32 (N, A), in
     the spec's units. episode: int32 (N,). progress: float32 (N,); target_pixel, goal_pixel: float32 (N, 2), (u, v) in
     [0, 1] of the front image; disturbed: float32 (N,), 1 where what followed was not the action's doing
-    (`vla.data.episode.Frame`); these four are NaN where unknown. meta: what `meta.json` says.
+    (`vla.data.episode.Frame`); person: float32 (N,), 1 where a person drove, and intervention: where one did although a
+    policy was on; these six are NaN where unknown. meta: what `meta.json` says.
     stats: "state", "action" -> min, max, mean, std, q01, q99, ... lists. robot: None if the dataset has no spec.
     Handed to another process, it is opened there anew.
     """
@@ -71,6 +80,8 @@ class FrameCache:
     target_pixel: NDArray[np.float32]
     goal_pixel: NDArray[np.float32]
     disturbed: NDArray[np.float32]
+    person: NDArray[np.float32]
+    intervention: NDArray[np.float32]
     episodes: tuple[CachedEpisode, ...]
     stats: Mapping[str, Mapping[str, list[float]]]
 
@@ -166,7 +177,8 @@ def build_cache(
     source = _source(root)
     if (folder / "meta.json").is_file():
         cache = FrameCache.open(folder)
-        fits = cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
+        says_who = (folder / "person.npy").is_file() or LABEL_COLUMNS["person"] not in read_info(root)["features"]
+        fits = says_who and cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
         if fits and (renewed := _with_spec(cache, root)) is not None:
             return _with_annotations(renewed, root)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.cache import COLUMNS, LABELS, SPEC, CachedEpisode
+from vla.data.cache import COLUMNS, LABEL_COLUMNS, LABELS, SPEC, CachedEpisode
 from vla.data.frames import Encoding, JpegWriter, RawWriter, Write
 from vla.data.lerobot_v3 import IMAGES, PICTURES, DatasetV3, as_numbers
 from vla.data.statistics import Statistics
@@ -90,7 +90,9 @@ def check_spec(dataset: DatasetV3, spec: RobotSpec) -> None:
 
 def _write_columns(dataset: DatasetV3, folder: Path) -> list[CachedEpisode]:
     """The columns of numbers and their statistics; returns the episodes."""
-    keys = {**COLUMNS, **{name: name for name in LABELS if name in dataset.features}}
+    import pyarrow.compute as pc
+
+    keys = {**COLUMNS, **{name: key for name, key in LABEL_COLUMNS.items() if key in dataset.features}}
     width = {name: int(np.prod(dataset.features[COLUMNS[name]]["shape"])) for name in ("state", "action")}
     shapes: dict[str, tuple[int, ...]] = {**{name: (size,) for name, size in width.items()}, "episode": (), **LABELS}
     arrays = {
@@ -109,7 +111,8 @@ def _write_columns(dataset: DatasetV3, folder: Path) -> list[CachedEpisode]:
     for index, columns in dataset.columns([*keys.values(), *([SUBTASK] if has_subtasks else [])]):
         seen[index] = True
         for name, key in keys.items():
-            values = as_numbers(columns[key]).reshape(len(index), *shapes[name])
+            column = pc.equal(columns[key], "person") if name == "person" else columns[key]
+            values = as_numbers(column).reshape(len(index), *shapes[name])
             if name in LABELS and shapes[name]:
                 values = np.where((values >= 0).all(-1, keepdims=True), values, np.float32(np.nan))
             arrays[name][index] = values

@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +174,7 @@ class GymRobot:
                 env.close()
         self._env = self._twin = self._observation = self._twin_seed = None
 
-    def __enter__(self) -> "GymRobot":
+    def __enter__(self) -> Self:
         self.connect()
         return self
 

@@ -44,6 +44,9 @@ from vla.teleop.state import state_message, takes_message
 
 STATE_S = 0.1
 PICTURES_S = 1 / 30
+"""A page gets no more than one round of pictures in so many seconds."""
+LOOK_S = 0.005
+"""New ones are looked for this often: a picture should not wait to be sent."""
 UNSEEN = 2
 """So many rounds of pictures may be on their way to a page; its next has to wait."""
 QUALITIES = ((1.0, 90), (1.0, 75), (1.0, 55), (0.5, 70), (0.5, 45))
@@ -231,20 +234,25 @@ class Cockpit:
 
     async def _send_pictures(self, page: _Page) -> None:
         with suppress(ConnectionClosed):
+            due = judged = 0.0
             while True:
-                await asyncio.sleep(PICTURES_S)
+                await asyncio.sleep(max(LOOK_S, due - time.monotonic()))
+                began = time.monotonic()
                 if len(page.sent) >= UNSEEN:
-                    if time.monotonic() - page.sent[0][1] > SLOW_S:
+                    if began - max(judged, page.sent[0][1]) > SLOW_S:
+                        judged = began
                         self._judge(page, slow=True)
                     continue
-                for camera, picture in self._pictures.newest().items():
-                    if page.shown.get(camera) == picture.number:
-                        continue
+                newest = self._pictures.newest().items()
+                fresh = [(camera, picture) for camera, picture in newest if page.shown.get(camera) != picture.number]
+                if not fresh:
+                    continue
+                due = began + PICTURES_S
+                page.sent.append((max(picture.number for _, picture in fresh), began))
+                for camera, picture in fresh:
                     page.shown[camera] = picture.number
                     data = await asyncio.to_thread(self._encode, camera, picture, page.quality)
                     head = json.dumps({"camera": camera, "captured": picture.captured, "number": picture.number})
-                    if not page.sent or page.sent[-1][0] != picture.number:
-                        page.sent.append((picture.number, time.monotonic()))
                     await page.connection.send(len(head).to_bytes(2, "big") + head.encode() + data)
 
     def _note_seen(self, page: _Page, number: int) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
     from vla.robots.base import Robot
     from vla.spec import RobotSpec
     from vla.teleop.bodies import BodyChoice
-    from vla.teleop.devices import Device, LocalDevice
+    from vla.teleop.control import SessionSettings
+    from vla.teleop.devices import Device
     from vla.teleop.moment import Moment
     from vla.teleop.session import Session
 
@@ -68,22 +69,32 @@ def teleop(options: TeleopOptions) -> None:
     policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec) if options.policy else None
     reserve = int(options.reserve_gb * 1e9)
     with ExitStack() as stack:
-        front = stack.enter_context(_front(options, body, policy is not None))
-        live = LiveSettings(options.operator or _login(), front.device.name, options.preroll, reserve=reserve)
-        recorder = stack.enter_context(LiveRecorder(out, body.spec, live))
-        first = options.seed + next_number(out)
-        settings = SessionSettings(
-            first,
-            options.heartbeat,
-            Scaling().times(options.speed),
-            policy_name=options.policy or "",
-            instruction=options.instruction,
-            paced=body.paced,
-        )
-        session = Session(front.make, front.device, recorder, policy, settings, front.on_step)
-        stack.callback(session.close)
-        session.start()
-        front.run(session, recorder)
+
+        def begin(device: str) -> tuple[LiveRecorder, SessionSettings]:
+            live = LiveSettings(options.operator or _login(), device, options.preroll, reserve=reserve)
+            recorder = stack.enter_context(LiveRecorder(out, body.spec, live))
+            settings = SessionSettings(
+                options.seed + next_number(out),
+                options.heartbeat,
+                Scaling().times(options.speed),
+                policy_name=options.policy or "",
+                instruction=options.instruction,
+                paced=body.paced,
+            )
+            return recorder, settings
+
+        if options.device == "scripted":
+            from vla.teleop.scripted import operate
+
+            recorder, settings = begin(options.device)
+            operate(options.robot, options.episodes, recorder, policy, settings)
+        else:
+            front = stack.enter_context(_front(options, body, policy is not None))
+            recorder, settings = begin(front.device.name)
+            session = Session(body.make, front.device, recorder, policy, settings, front.on_step)
+            stack.callback(session.close)
+            session.start()
+            front.run(session, recorder)
     _publish(out, body.spec, recorder.status().takes)
 
 
@@ -100,9 +111,8 @@ def _publish(out: Path, spec: RobotSpec, takes: Sequence[KeptTake]) -> None:
 
 @dataclass(frozen=True)
 class _Front:
-    """What the operator has before them. run: until the session is to end. make, on_step: as `Session` has them."""
+    """What the operator has before them. run: until the session is to end. on_step: as `Session` has it."""
 
-    make: Callable[[], Robot]
     device: Device
     run: Callable[[Session, LiveRecorder], None]
     on_step: Callable[[Robot, Moment], None] | None = None
@@ -115,29 +125,14 @@ def _front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterat
             yield front
         return
     from vla.teleop.console import drive
-
-    device, make = _local_device(options, body, has_policy)
-    try:
-        print(f"{device.about}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
-        yield _Front(make, device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))
-    finally:
-        device.close()
-
-
-def _local_device(
-    options: TeleopOptions, body: BodyChoice, has_policy: bool
-) -> tuple[LocalDevice, Callable[[], Robot]]:
-    if options.device == "scripted":
-        from vla.teleop.mapping import Scaling
-        from vla.teleop.scripted import ScriptedOperator
-
-        operator = ScriptedOperator(
-            options.robot, options.episodes, has_policy, Scaling().times(options.speed), options.seed
-        )
-        return operator, operator.beside(body.make)
     from vla.teleop.local import open_device
 
-    return open_device(options, body.spec), body.make
+    device = open_device(options, body.spec)
+    try:
+        print(f"{device.about}\nCtrl-C ends the session and writes its takes into {options.out}", flush=True)
+        yield _Front(device, lambda session, recorder: drive(session, recorder, device, body.spec.rate_hz))
+    finally:
+        device.close()
 
 
 @contextmanager
@@ -154,7 +149,7 @@ def _web_front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> It
         asyncio.run(cockpit.serve(lambda _: _welcome(cockpit.url, options)))
 
     try:
-        yield _Front(body.make, device, run, pictures.offer)
+        yield _Front(device, run, pictures.offer)
     finally:
         pictures.close()
 

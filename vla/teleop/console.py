@@ -27,7 +27,7 @@ OUTPUTS = (1, 2)
 
 def drive(session: Session, recorder: LiveRecorder, device: LocalDevice, rate_hz: float) -> None:
     """Until Ctrl-C, SIGTERM, the terminal's end, the device's wish or the session's end; its error is raised."""
-    with _ending() as (ending, hang_up), _screen() as show:
+    with ending_signals() as (ending, hang_up), _screen() as show:
         told, shown = 0, 0.0
         while not ending.is_set() and session.alive:
             moment = session.moment()
@@ -114,7 +114,7 @@ def _screen() -> Iterator[Callable[[list[Text], Text], None]]:
 
 
 @contextmanager
-def _ending() -> Iterator[tuple[Event, Callable[[], None]]]:
+def ending_signals() -> Iterator[tuple[Event, Callable[[], None]]]:
     """Set by the signals that end a session, and when the terminal hangs up; handlers before it are put back."""
     event = Event()
     shown = [output for output in OUTPUTS if os.isatty(output)]

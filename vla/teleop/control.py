@@ -17,8 +17,8 @@ from vla.errors import UserError
 from vla.robots.base import Observation, Robot, SensesLost
 from vla.runtime.commands import Action
 from vla.runtime.guarded import GuardedRobot
-from vla.runtime.loop import Policy
 from vla.runtime.safety_gate import Passed
+from vla.runtime.stepped_pilot import SteppedPilot
 from vla.runtime.threaded_pilot import PilotStatus, ThreadedPilot
 from vla.teleop.devices import HEARTBEAT_S, Clutch, Device, Reading
 from vla.teleop.mapping import Mapper, Scaling
@@ -46,17 +46,27 @@ class SessionSettings:
 
 
 class LiveLoop:
-    """One `step` is one control period; robot, gate and policy belong to the thread that calls it."""
+    """One `step` is one control period; robot, gate and pilot belong to the thread that calls it.
+
+    clock: what time it is, in seconds; readings of the device are stamped by it.
+    """
 
     def __init__(
-        self, robot: Robot, device: Device, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings
+        self,
+        robot: Robot,
+        device: Device,
+        recorder: LiveRecorder,
+        pilot: ThreadedPilot | SteppedPilot | None,
+        settings: SessionSettings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._robot, self._device, self._recorder, self._settings = robot, device, recorder, settings
+        self._clock = clock
         self._guarded = GuardedRobot(robot)
         self._gate = self._guarded.gate
         self._mapper = Mapper(self._gate, robot.spec.rate_hz, settings.scaling)
         self._clutch = Clutch(settings.heartbeat_s)
-        self._pilot = ThreadedPilot(policy, robot.spec) if policy is not None else None
+        self._pilot = pilot
         self._scenes = Scenes(robot, settings.instruction)
         self._lost = False
         self._seed = self._taken = settings.seed
@@ -73,10 +83,6 @@ class LiveLoop:
     def resting(self) -> bool:
         return self._gate.at_rest
 
-    def close(self) -> None:
-        if self._pilot is not None:
-            self._pilot.close()
-
     def wish(self, what: str, value: Any) -> None:
         try:
             WISHES[what](self, value)
@@ -84,10 +90,13 @@ class LiveLoop:
             self._note(str(error), bad=True)
 
     def step(self, ending: bool) -> Moment:
-        now = time.monotonic()
+        now = self._clock()
         self._periods.note(now)
         if self._wanted_reset is not None and self._gate.at_rest:
+            stopped = self._gate.stopped
             self._reset(self._wanted_reset)
+            if stopped is not None:  # a person stopped the arm, and a person releases it
+                self._gate.stop(stopped)
         reading = None if ending else self._device.read()
         engaged = self._clutch.update(reading, now) and self._gate.stopped is None and not self._lost
         if self._clutch.trips != self._trips:
@@ -142,7 +151,7 @@ class LiveLoop:
         sent = np.asarray(passed.applied, np.float32)
         try:
             sent = self._guarded.send(passed)
-            self._observation, self._captured = self._robot.observe(), time.monotonic()
+            self._observation, self._captured = self._robot.observe(), self._clock()
         except SensesLost as error:
             if not self._lost:
                 self._lose(str(error))
@@ -205,7 +214,7 @@ class LiveLoop:
         self._wanted_reset = None
         self._seed = seed
         self._mapper.rest()
-        self._observation, self._captured = self._guarded.reset(seed), time.monotonic()
+        self._observation, self._captured = self._guarded.reset(seed), self._clock()
         self._correcting = False
         self._gripper = self._opening()
         self._recorder.forget_preroll()

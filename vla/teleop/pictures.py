@@ -44,8 +44,11 @@ class CameraPictures:
         self._newest: Mapping[str, Picture] = {}
 
     def offer(self, robot: Robot, moment: Moment) -> None:
-        images = moment.observation.images
-        self._newest = {name: Picture(image, moment.captured, moment.step) for name, image in images.items()}
+        seen, newest = moment.observation, dict(self._newest)
+        for name, image in seen.images.items():
+            if name not in newest or newest[name].image is not image:
+                newest[name] = Picture(image, moment.captured - seen.ages.get(name, 0.0), moment.step)
+        self._newest = newest
 
     def newest(self) -> Mapping[str, Picture]:
         return self._newest

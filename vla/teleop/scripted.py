@@ -1,97 +1,157 @@
 """An operator made of a simulator's own expert: takes over when the policy is slow, and so records corrections.
 
 It does what a person does, by the same way: it takes hold, moves as the hand's speed allows, lets go, keeps the take.
+Nobody has to wait for it, so all of it is on the simulator's clock.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla.data.attempts import expert_maker
+from vla.data.live import LiveRecorder
+from vla.data.workers import progress_bar
 from vla.errors import UserError
-from vla.robots.base import Robot
+from vla.robots.base import Observation
 from vla.robots.gym_sim import GymRobot, find_environment
+from vla.runtime.clock import SimClock
+from vla.runtime.loop import Policy
+from vla.runtime.stepped_pilot import SteppedPilot
+from vla.teleop.console import ending_signals
+from vla.teleop.control import LiveLoop, SessionSettings
 from vla.teleop.devices import Reading, Wish
 from vla.teleop.mapping import Scaling
 from vla.teleop.moment import Moment
-from vla.teleop.terminal import POLL_S
 
 PATIENCE_S = (1.0, 5.0)
 """So long, drawn anew for every take, the policy may try alone."""
 LONGEST_S = 40.0
+DISK_S = 600.0
+
+
+class PracticeRobot(GymRobot):
+    """A simulated robot in the scenes that `vla collect` records: training instructions only, the looks in turn.
+
+    clock: moves with it, whatever is reset. Raises UserError for environments of another kind.
+    """
+
+    def __init__(self, env: str) -> None:
+        if env not in ("tabletop", "tabletop-suite"):
+            raise UserError(f"teleop: --device scripted knows tabletop and tabletop-suite, not {env}")
+        entry = find_environment(env)
+        super().__init__(entry, **entry.practice)
+        self._looks, self._envs = entry.looks, list[Any]()
+        self.make_expert = expert_maker(entry)
+        self.clock = SimClock(self.spec.rate_hz)
+
+    def connect(self) -> None:
+        if not self._envs:
+            self._envs = [self._make(**self._kwargs, **look) for look in self._looks]
+            self._env = self._envs[0]
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+        self._envs, self._env = [], None
+
+    def reset(self, seed: int | None = None) -> Observation:
+        self._env = self._envs[(seed or 0) % len(self._envs)]
+        return super().reset(seed)
+
+    def command(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        sent = super().command(action)
+        self.clock.tick()
+        return sent
 
 
 class ScriptedOperator:
-    """takes: to be kept, one a scene; the session then ends. has_policy: without one the expert drives from the start.
+    """takes: to be kept, one a scene. has_policy: without one the expert drives from the start.
 
-    `beside` gives the session a robot that this operator can see. Raises UserError for environments of another kind.
+    Its hand trembles, slips and fumbles like the one in `vla collect`, so that takes show the way back too.
     """
 
     name = "scripted"
-    about = "The simulator's own expert operates, and takes over when the policy is slow."
-    prompt: str | None = None
-    trouble = ""
 
-    def __init__(self, env: str, takes: int, has_policy: bool, scaling: Scaling | None = None, seed: int = 0) -> None:
-        if env not in ("tabletop", "tabletop-suite"):
-            raise UserError(f"teleop: --device scripted knows tabletop and tabletop-suite, not {env}")
-        self._make_expert = expert_maker(find_environment(env))
-        self._takes, self._has_policy = takes, has_policy
-        scaling = scaling or Scaling()
+    def __init__(self, robot: PracticeRobot, takes: int, has_policy: bool, scaling: Scaling) -> None:
+        self._robot, self._takes, self._has_policy = robot, takes, has_policy
         self._full = np.repeat([scaling.linear, scaling.angular], 3)
-        self._rng = np.random.default_rng(seed)
-        self._robot: GymRobot | None = None
+        self._rng = np.random.default_rng()
         self._expert: Any = None
         self._seed: int | None = None
-        self._began: int | None = None
+        self._began = 0
         self._patience = 0.0
         self._judged, self._corrects = False, False
 
-    def beside(self, make: Callable[[], Robot]) -> Callable[[], Robot]:
-        def made() -> Robot:
-            robot = make()
-            assert isinstance(robot, GymRobot)
-            self._robot = robot
-            return robot
-
-        return made
-
-    def read(self) -> Reading | None:
-        """In the session's thread, before each step: so the expert sees the scene as it is."""
-        now, robot = time.monotonic(), self._robot
-        if robot is None or not self._corrects:
+    def read(self) -> Reading:
+        """Before each step: so the expert sees the scene as it is."""
+        now = self._robot.clock.now
+        if not self._corrects:
             self._expert = None
             return Reading(np.zeros(6), 1.0, False, now)
         if self._expert is None:
-            self._expert = self._make_expert(robot.environment, self._rng)
-        action = self._expert.act()
-        move = action[:6].astype(float) * robot.spec.rate_hz / self._full
+            self._expert = self._robot.make_expert(self._robot.environment, self._rng)
+        action = self._expert.perturb(self._expert.act())
+        move = action[:6].astype(float) * self._robot.spec.rate_hz / self._full
         return Reading(np.clip(move, -1, 1), float(action[6]), True, now)
 
     def poll(self, moment: Moment) -> list[Wish]:
-        time.sleep(POLL_S)
+        """What it asks for after a control step; a stop of the gate's own it releases."""
+        asked: list[Wish] = [("release", None)] if moment.stopped is not None and moment.at_rest else []
         if moment.seed != self._seed:
-            return self._begin(moment)
-        assert self._robot is not None and self._began is not None
+            return asked + self._begin(moment)
         seconds = (moment.step - self._began) / self._robot.spec.rate_hz
         self._corrects = not self._judged and (not self._has_policy or seconds > self._patience)
         if self._judged or not (moment.success or seconds > LONGEST_S):
-            return []
+            return asked
         self._judged, self._corrects = True, False
-        return [("success" if moment.success else "fail", None)]
+        return [*asked, ("success" if moment.success else "fail", None)]
 
     def close(self) -> None:
-        self._robot = None
+        pass
 
     def _begin(self, moment: Moment) -> list[Wish]:
+        """The scene's seed decides all that is left to chance."""
         if self._seed is not None:
             self._takes -= 1
         if self._takes <= 0:
             return [("end", None)]
         self._seed, self._began, self._judged = moment.seed, moment.step, False
+        self._rng = np.random.default_rng(moment.seed)
         self._patience = float(self._rng.uniform(*PATIENCE_S))
+        self._corrects = not self._has_policy
         return [("start", None), *([("policy", True)] if self._has_policy else [])]
+
+
+def operate(env: str, takes: int, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings) -> None:
+    """Record so many takes as fast as can be computed, or until Ctrl-C or SIGTERM.
+
+    Raises UserError if the recorder can record no more.
+    """
+    with PracticeRobot(env) as robot, ending_signals() as (ending, _), progress_bar("takes", takes) as advance:
+        operator = ScriptedOperator(robot, takes, policy is not None, settings.scaling)
+        pilot = SteppedPilot(policy, robot.spec) if policy is not None else None
+        loop = LiveLoop(robot, operator, recorder, pilot, settings, lambda: robot.clock.now)
+        kept = 0
+        while not ending.is_set():
+            moment = loop.step(ending=False)
+            recorder.settle(DISK_S)  # the simulator can wait for the disk: no step is dropped
+            status = recorder.status()
+            if status.trouble:
+                raise UserError(status.trouble)
+            advance(len(status.takes) - kept)
+            kept = len(status.takes)
+            for what, value in operator.poll(moment):
+                if what == "end":
+                    ending.set()
+                else:
+                    loop.wish(what, value)
+    labels = [one.take for one in recorder.status().takes]
+    print(
+        f"{kept} takes, {sum(take.success for take in labels)} of them successes; the expert drove "
+        f"{sum(take.interventions for take in labels)} of {sum(take.frames for take in labels)} steps"
+        if policy
+        else f"{kept} takes, {sum(take.success for take in labels)} of them successes"
+    )

@@ -13,6 +13,7 @@ from vla.errors import UserError
 from vla.robots.base import Robot
 from vla.runtime.clock import Beat
 from vla.runtime.loop import Policy
+from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.teleop.control import WISHES, LiveLoop, SessionSettings
 from vla.teleop.devices import Device
 from vla.teleop.moment import Moment
@@ -70,10 +71,12 @@ class Session:
         self._wishes.put((what, value))
 
     def _run(self) -> None:
-        robot, loop = None, None
+        robot, pilot = None, None
         try:
             robot = self._make_robot()
-            loop = LiveLoop(robot, self._device, self._recorder, self._policy, self._settings)
+            if self._policy is not None:
+                pilot = ThreadedPilot(self._policy, robot.spec)
+            loop = LiveLoop(robot, self._device, self._recorder, pilot, self._settings)
             beat = Beat(robot.spec.rate_hz)
             while not (self._ending.is_set() and loop.resting):
                 while not self._wishes.empty():
@@ -90,7 +93,7 @@ class Session:
             self.error = error
         finally:
             self._ready.set()
-            if loop is not None:
-                loop.close()
+            if pilot is not None:
+                pilot.close()
             if robot is not None:
                 robot.close()

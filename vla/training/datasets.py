@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vla import assets
-from vla.data.cache import FrameCache, build_cache
+from vla.data.cache import LABEL_COLUMNS, FrameCache, build_cache
+from vla.data.lerobot_v3 import read_info
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
@@ -40,6 +43,13 @@ def find_datasets(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
 def open_cache(folder: Path) -> FrameCache:
     """Of a LeRobot dataset, built if need be, or a cache itself."""
     return build_cache(folder) if _is_dataset(folder) else FrameCache.open(folder)
+
+
+def says_who_drove(folder: Path) -> bool:
+    """Whether the dataset or cache tells a person's frames from a policy's."""
+    if _is_dataset(folder):
+        return LABEL_COLUMNS["person"] in read_info(folder)["features"]
+    return bool(np.isfinite(FrameCache.open(folder).person).any())
 
 
 def spec_of(folder: Path) -> RobotSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,16 +21,32 @@ TOKENIZED = 20_000
 """Chunks that action tokens are fitted to, at most: seconds of work."""
 
 
+@dataclass(frozen=True)
+class DriverWeights:
+    """How often a frame is drawn by who drove, where a recording says so (`vla teleop`), as a factor.
+
+    autonomous: no person did; 0 leaves these frames out, and their actions out of the chunks of others.
+    correction: a person did although the policy was on.
+    """
+
+    autonomous: float = 1.0
+    correction: float = 1.0
+
+
 class Examples:
     """The frames of several caches under one running number; states and actions normalised and held in memory.
 
     weights: of each cache; its frames are drawn so many times as often as they would be by their number alone.
-    drawn: frames to train on, each counted by its weight.
+    drivers: further weights, by who drove. drawn: frames to train on, each counted by its weight.
     Raises UserError if the caches are of different robots or too small to hold an episode out.
     """
 
     def __init__(
-        self, caches: Sequence[FrameCache], normalizer: Normalizer, weights: Sequence[float] | None = None
+        self,
+        caches: Sequence[FrameCache],
+        normalizer: Normalizer,
+        weights: Sequence[float] | None = None,
+        drivers: DriverWeights | None = None,
     ) -> None:
         self.caches = list(caches)
         self.spec = one_spec(caches)
@@ -48,14 +65,15 @@ class Examples:
         self.start = np.repeat([episode.start + first for episode, first in episodes], lengths)
         self.stop = np.repeat([episode.stop + first for episode, first in episodes], lengths)
         disturbed = np.concatenate([np.asarray(cache.disturbed) > 0 for cache in caches])
-        self.foreseen = _until_the_next(disturbed, self.stop)
+        each = np.repeat(weights or [1.0] * len(caches), np.diff(self.first)) * _by_driver(caches, drivers)
+        self.foreseen = np.minimum(_until_the_next(disturbed, self.stop, 1), _until_the_next(each == 0, self.stop, 0))
         out = np.concatenate([is_held_out(cache.episode) for cache in caches])
-        self.trained, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
+        self.trained, self.held_out = np.flatnonzero(~out & (each > 0)), np.flatnonzero(out & (each > 0))
         if not len(self.held_out):
             raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")
-        each = np.repeat(weights or [1.0] * len(caches), np.diff(self.first))[self.trained]
+        each = each[self.trained]
         self.drawn = float(each.sum())
-        self._cumulative: Float[np.ndarray, " n"] | None = np.cumsum(each) if len(set(weights or ())) > 1 else None
+        self._cumulative: Float[np.ndarray, " n"] | None = np.cumsum(each) if np.ptp(each) > 0 else None
 
     def __len__(self) -> int:
         return len(self.state)
@@ -106,10 +124,18 @@ class Examples:
         return chunks, frames[:, None] + np.arange(horizon) < self.foreseen[frames, None]
 
 
-def _until_the_next(disturbed: Bool[np.ndarray, " N"], stop: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """Up to which row actions follow from what a frame shows: the next disturbed one, which it includes, or the end."""
-    rows = np.arange(len(disturbed))
-    following = np.minimum.accumulate(np.where(disturbed, rows + 1, len(rows))[::-1])[::-1]
+def _by_driver(caches: Sequence[FrameCache], drivers: DriverWeights | None) -> Float[np.ndarray, " N"]:
+    """The weight of each frame by who drove; 1 where nobody says."""
+    drivers = drivers or DriverWeights()
+    person = np.concatenate([np.asarray(cache.person) for cache in caches])
+    corrects = np.concatenate([np.asarray(cache.intervention) for cache in caches]) > 0
+    return np.where(person == 0, drivers.autonomous, np.where(corrects, drivers.correction, 1.0))
+
+
+def _until_the_next(marked: Bool[np.ndarray, " N"], stop: Int[np.ndarray, " N"], more: int) -> Int[np.ndarray, " N"]:
+    """Up to which row actions are to be learned from each frame: `more` beyond the next marked one, or the end."""
+    rows = np.arange(len(marked))
+    following = np.minimum.accumulate(np.where(marked, rows + more, len(rows))[::-1])[::-1]
     return np.minimum(following, stop)
 
 

@@ -22,7 +22,7 @@ from vla.s1.system import FastConfig
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.tandem import TandemConfig, TandemPolicy
-from vla.training.examples import Examples, fit_action_tokens, fit_normalizer, one_spec
+from vla.training.examples import DriverWeights, Examples, fit_action_tokens, fit_normalizer, one_spec
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
 from vla.training.stage_s2 import WordsStage
@@ -39,7 +39,10 @@ Robots = Mapping[str, RobotRecipe]
 
 
 def examples_by_robot(
-    caches: Sequence[FrameCache], weights: Sequence[float], normalizers: Mapping[str, Normalizer]
+    caches: Sequence[FrameCache],
+    weights: Sequence[float],
+    normalizers: Mapping[str, Normalizer],
+    drivers: DriverWeights | None = None,
 ) -> dict[str, Examples]:
     """Robot's name -> its examples, in the order of the datasets. normalizers: those that are known already.
 
@@ -53,7 +56,7 @@ def examples_by_robot(
         own = [caches[i] for i in mine]
         one_spec(own)
         normalizer = normalizers.get(name) or fit_normalizer(own)
-        examples[name] = Examples(own, normalizer, [weights[i] for i in mine])
+        examples[name] = Examples(own, normalizer, [weights[i] for i in mine], drivers)
     return examples
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,9 +31,9 @@ from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.strict import parse
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
-from vla.training.datasets import Data, find_datasets, open_cache, spec_of
+from vla.training.datasets import Data, find_datasets, open_cache, says_who_drove, spec_of
 from vla.training.estimate import estimate
-from vla.training.examples import fit_action_tokens
+from vla.training.examples import DriverWeights, fit_action_tokens
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
 from vla.training.precision import device_named, is_quick
@@ -63,12 +63,14 @@ def train(
     policy: str | None = None,
     weights: Sequence[float] | None = None,
     s2: str | None = None,
+    drivers: DriverWeights | None = None,
 ) -> None:
     """Train a policy into `out`, going on where an earlier call stopped.
 
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
     tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from. weights: of
     each dataset of episodes, as `Examples` has them, default 1.
+    drivers: weights of frames by who drove, for datasets that say it.
     s2: folder of one for another robot, of which S2 alone is taken; it then learns from actions without still scenes.
     Raises UserError for bad input before anything is written.
     """
@@ -86,9 +88,11 @@ def train(
         _check_start(start, specs)
     check_robots(specs, plan.fast, plan.slow, _robots(plan, start))
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
+    if drivers and not any(says_who_drove(folder) for folder in data.episodes):
+        raise UserError("train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do")
     with leader_first():
-        _claim(out, plan, datasets, weights)
-    _Run(plan, data, out, place, start, slow).train()
+        _claim(out, plan, datasets, weights, drivers)
+    _Run(plan, data, out, place, start, slow, drivers).train()
     leave()
 
 
@@ -101,6 +105,7 @@ class _Run:
         device: str,
         start: TandemPolicy | ManyPolicy | None,
         slow: SlowSystem | None,
+        drivers: DriverWeights | None,
     ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.scenes = StillScenes(data.stills[0]) if data.stills else None
@@ -114,7 +119,7 @@ class _Run:
             set_trained(self.slow)
         if self.caches:
             known = {name: one.normalizer for name, one in start.robots.items()} if start else {}
-            self.examples = examples_by_robot(self.caches, data.weights, known)
+            self.examples = examples_by_robot(self.caches, data.weights, known, drivers)
             annotated = any(one.annotated for one in self.examples.values())
             if not annotated and any(s.stage == "joint" and s.joint.hindsight for s in recipe.stages):
                 raise UserError(
@@ -286,12 +291,19 @@ def _open_vlm(config: SlowConfig, device: str) -> SlowSystem | None:
     return SlowSystem.from_vlm(config if is_quick(device) else replace(config, dtype="float32"))
 
 
-def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path], weights: Sequence[float] | None) -> None:
+def _claim(
+    out: Path,
+    recipe: Recipe,
+    datasets: Sequence[Path],
+    weights: Sequence[float] | None,
+    drivers: DriverWeights | None,
+) -> None:
     """Make `out` this run's folder; UserError if it is something else's."""
     path = out / RUN_FILE
     folders: list[str] | dict[str, float] = [str(folder.resolve()) for folder in datasets]
     if weights and any(weight != 1 for weight in weights):
         folders = dict(zip(folders, weights, strict=True))
+    by_driver = asdict(drivers) if drivers else None
     try:
         if path.is_file():
             known = json.loads(path.read_text())
@@ -299,6 +311,7 @@ def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path], weights: Sequenc
             same = {
                 "recipe": parse(Recipe, known.get("recipe"), str(path)) == recipe,
                 "list of datasets or weights": known.get("datasets") == folders,
+                "--autonomous or --corrections": known.get("drivers") == by_driver,
             }
             differing = next((what for what, agrees in same.items() if not agrees), None)
             if differing:
@@ -307,7 +320,7 @@ def _claim(out: Path, recipe: Recipe, datasets: Sequence[Path], weights: Sequenc
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} holds something that is no training run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
-        run = {"version": VERSION, "recipe": recipe.to_dict(), "datasets": folders}
+        run = {"version": VERSION, "recipe": recipe.to_dict(), "datasets": folders, "drivers": by_driver}
         path.write_text(json.dumps(run, indent=2) + "\n")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"training output {out}: {error}") from None

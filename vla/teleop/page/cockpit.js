@@ -155,6 +155,7 @@ function draw(next) {
   if (!hand.clutch && state.driver !== "person") followGripper();
   say("#robot", state.robot);
   say("#role", roleText());
+  document.body.dataset.role = state.role;
   const mode = state.stopped ? "stopped" : state.driver;
   document.body.dataset.hand = mode;
   const driving = { stopped: `Stopped: ${state.stopped}`, person: state.policy.on ? "You correct" : "You drive",
@@ -249,17 +250,18 @@ function drawNumbers() {
     ["Disk left", cell(tape.free / 1e9, 0, " GB"), Boolean(tape.trouble)],
     ["Round trip", cell(link.rtt, 0, " ms"), link.rtt > 100],
     ["Picture age", cell(link.age, 0, " ms"), link.age > 300],
-    ["Limited by", state.rules.length ? state.rules.join(", ") : "nothing", state.rules.length > 0],
   ];
   if (state.policy.on) {
     rows.push(["S2's age", cell(state.policy.age_s, 2, " s"), state.policy.age_s > 1]);
     rows.push(["S1, S2", `${cell(state.policy.s1_ms)}, ${cell(state.policy.s2_ms)} ms`, false]);
   }
-  rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, true]);
-  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, true]);
+  const rules = state.rules.join(", ");
+  rows.push(["Limited by", rules || "nothing", Boolean(rules), "pair"]);
+  rows.push(["Tool", `${state.tool.map((value) => value.toFixed(3)).join("  ")} m`, false, "wide"]);
+  rows.push(["Joints", state.joints_at.map((at) => state.state[at].toFixed(2)).join("  ") + ` ${state.joints_unit}`, false, "wide"]);
   const list = $("#numbers");
   while (list.children.length > rows.length) list.lastChild.remove();
-  rows.forEach(([name, value, warn, wide], index) => {
+  rows.forEach(([name, value, warn, span], index) => {
     let row = list.children[index];
     if (!row) {
       row = document.createElement("div");
@@ -268,8 +270,7 @@ function drawNumbers() {
     }
     if (row.firstChild.textContent !== name) row.firstChild.textContent = name;
     if (row.lastChild.textContent !== value) row.lastChild.textContent = value;
-    row.classList.toggle("warn", Boolean(warn));
-    row.classList.toggle("wide", Boolean(wide));
+    row.className = `${span ?? ""} ${warn ? "warn" : ""}`;
   });
 }
 
