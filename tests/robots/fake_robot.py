@@ -49,7 +49,8 @@ class FakeRobot:
         self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
         kind = "std_msgs/msg/String" if fault == "type" else joints.type
         self.joints = self.bus.advertise(joints.topic, kind, "sensor")
-        self.bus.subscribe(action.topic, action.type, "reliable", lambda message, _: self.commands.append(message))
+        qos = "transient_local" if fault == "demanding" else "reliable"
+        self.bus.subscribe(action.topic, action.type, qos, lambda message, _: self.commands.append(message))
         self.bus.start()
         self._stopped = threading.Event()
 
@@ -102,6 +103,7 @@ FAULTS = [
     ("missing", "a message on /joint_states b missing"),
     ("type", "/joint_states: is published as std_msgs/msg/String, the spec says sensor_msgs/msg/JointState"),
     ("qos", "/joint_states: incompatible QoS, durability: a publisher offers less"),
+    ("demanding", "/arm_controller/joint_trajectory: incompatible QoS, durability: a subscriber asks for more"),
 ]
 PASSING = ["size", "encoding", "nan", "missing", "silent"]
 """What a robot may do for a while, and then be right again."""
