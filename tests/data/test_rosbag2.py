@@ -142,6 +142,7 @@ def test_bag_to_dataset_to_bag_to_dataset(storage: StoragePlugin, spec_file: Pat
     assert "2 episodes" in said.out and "front: " in said.err and "arrives 30.0 ms after its stamp" in said.err
     export = ["data", "export", "rosbag2", str(first), "--out", str(again), "--storage", storage.name.lower()]
     assert main(export) == 0
+    assert {file.stem for file in again.iterdir()} == {"again", "metadata"}
     assert main(["data", "import", "rosbag2", str(again), "--spec", str(spec_file), "--out", str(second)]) == 0
     one, two = build_cache(first), build_cache(second)
     np.testing.assert_array_equal(one.state, two.state)

@@ -40,18 +40,19 @@ def export_rosbag2(dataset: Path, out: Path, spec_name: str | None = None, stora
     parts = {kind: sources(spec, kind) for kind in ("camera", "state", "action")}
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
         with tempfile.TemporaryDirectory(prefix="vla-export-") as folder:
             cache = build_cache(dataset, Path(folder) / "cache")
             if differing := spec.diff(cache.spec, "the dataset"):
                 raise UserError(f"export: the dataset is of another robot: {'; '.join(differing)}")
-            with _Writer(partial, spec, parts, storage) as writer:
+            with _Writer(partial / out.name, spec, parts, storage) as writer:
                 stamps = _stamps(dataset, len(cache))
                 with progress_bar("episodes", len(cache.episodes)) as advance:
                     for episode in cache.episodes:
                         writer.write(cache, episode, stamps)
                         advance(1)
-        partial.rename(out)
+        (partial / out.name).rename(out)  # whose name the file in it has
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{len(cache.episodes)} episodes, {len(cache)} frames in {out}")
