@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -64,7 +65,12 @@ class Program:
     def __init__(self, command: list[str]) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_sigint,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -82,6 +88,11 @@ class Program:
         code = self.process.wait(PATIENCE)
         self._reader.join(10)
         return code
+
+
+def hear_sigint() -> None:
+    """A shell has what it starts in the background ignore SIGINT, and so do the tests' own children then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -310,6 +321,28 @@ def test_shutdown_in_the_middle_of_an_instruction_leaves_no_publisher(
         else:
             assert node.stop(how) == 0, node.lines
         client.until(lambda: not any(client.count_publishers(topic) for topic in COMMANDS), "leaving")
+
+
+def test_when_the_node_is_killed_the_arm_rests_within_200_ms(client: Client, untrained: Path) -> None:
+    seen: list[tuple[float, np.ndarray]] = []
+
+    def note(message: JointState) -> None:
+        stamp = message.header.stamp
+        seen.append((stamp.sec + stamp.nanosec * 1e-9, np.array(message.position[:7])))
+
+    def moving() -> list[float]:
+        """When a joint was faster than 0.02 rad/s."""
+        pairs = zip(seen[:-1], seen[1:], strict=True)
+        return [late for (soon, before), (late, after) in pairs if np.abs(after - before).max() > 0.02 * (late - soon)]
+
+    client.create_subscription(JointState, "/joint_states", note, 100)
+    with program("sim", seed=3), policy(client, policy=untrained) as node:
+        assert client.send("", 600.0).accepted
+        client.until(lambda: len(moving()) > 5 and moving()[-1] == seen[-1][0], "motion")
+        killed = seen[-1][0]
+        node.stop(signal.SIGKILL)
+        client.until(lambda: seen[-1][0] > killed + 1, "time to pass")
+        assert moving()[-1] - killed <= 0.2
 
 
 def test_a_robot_that_dies_and_comes_back_with_its_clock_at_the_beginning_is_gone_on_with(
