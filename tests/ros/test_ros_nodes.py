@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -332,8 +333,11 @@ def test_when_the_node_is_killed_the_arm_rests_within_200_ms(client: Client, unt
 
     def moving() -> list[float]:
         """When a joint was faster than 0.02 rad/s."""
-        pairs = zip(seen[:-1], seen[1:], strict=True)
-        return [late for (soon, before), (late, after) in pairs if np.abs(after - before).max() > 0.02 * (late - soon)]
+        return [
+            late
+            for (soon, before), (late, after) in pairwise(list(seen))
+            if np.abs(after - before).max() > 0.02 * (late - soon)
+        ]
 
     client.create_subscription(JointState, "/joint_states", note, 100)
     with program("sim", seed=3), policy(client, policy=untrained) as node:
