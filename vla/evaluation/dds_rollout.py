@@ -66,7 +66,6 @@ def dds_episode(
     """
     import torch
 
-    policy.spec.check_robot(spec)
     torch.manual_seed(seed)
     with DdsRobot(spec, domain, patience) as robot:
         robot.reset(seed)
