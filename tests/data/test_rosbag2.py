@@ -15,7 +15,7 @@ from vla.data.rosbag2.bag import Bag
 from vla.data.rosbag2.frames import STAMP, Framer, episodes
 from vla.messages import SECOND, write_message, write_picture
 from vla.ros_types import MessageTypes
-from vla.spec import RobotSpec
+from vla.spec import RobotSpec, RosStream
 
 TYPES = MessageTypes()
 MS = SECOND // 1000
@@ -142,6 +142,7 @@ def test_bag_to_dataset_to_bag_to_dataset(storage: StoragePlugin, spec_file: Pat
     assert "2 episodes" in said.out and "front: " in said.err and "arrives 30.0 ms after its stamp" in said.err
     export = ["data", "export", "rosbag2", str(first), "--out", str(again), "--storage", storage.name.lower()]
     assert main(export) == 0
+    assert {file.stem for file in again.iterdir()} == {"again", "metadata"}
     assert main(["data", "import", "rosbag2", str(again), "--spec", str(spec_file), "--out", str(second)]) == 0
     one, two = build_cache(first), build_cache(second)
     np.testing.assert_array_equal(one.state, two.state)
@@ -155,6 +156,20 @@ def test_bag_to_dataset_to_bag_to_dataset(storage: StoragePlugin, spec_file: Pat
     error = np.abs(one.images["front"].astype(int) - two.images["front"].astype(int))
     assert error.max() <= 4  # encoded twice
     assert stamps(first) == stamps(second)
+
+
+def test_a_bag_on_simulated_time_gives_the_same_frames_from_the_first_on(spec_file: Path, tmp_path: Path) -> None:
+    bag, first, again, second = (tmp_path / name for name in ("bag", "first", "again", "second"))
+    write_bag(bag, [*drive(), *drive(start=T0 + 4 * SECOND, task="wave back")])
+    clocked = tmp_path / "clocked.yaml"
+    replace(SPEC, ros=(*SPEC.ros, RosStream("clock", "/clock", "rosgraph_msgs/msg/Clock"))).save(clocked)
+    assert main(["data", "import", "rosbag2", str(bag), "--spec", str(spec_file), "--out", str(first)]) == 0
+    assert main(["data", "export", "rosbag2", str(first), "--spec", str(clocked), "--out", str(again)]) == 0
+    assert main(["data", "import", "rosbag2", str(again), "--spec", str(clocked), "--out", str(second)]) == 0
+    one, two = build_cache(first), build_cache(second)
+    np.testing.assert_array_equal(one.state, two.state)
+    np.testing.assert_array_equal(one.action, two.action)
+    np.testing.assert_array_equal(one.episode, two.episode)
 
 
 def stamps(dataset: Path) -> dict[str, list[int]]:

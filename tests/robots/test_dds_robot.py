@@ -3,18 +3,16 @@
 import signal
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_robot import FAKE, FAULTS, PASSING, FakeRobot, check_named, check_recovered
 from sim_process import sim_process
 
 from gym_tabletop.experts import make_expert
 from vla import assets
 from vla.cli import main
 from vla.errors import UserError
-from vla.messages import SECOND, write_picture
 from vla.robots import dds_bus
 from vla.robots.base import Robot
 from vla.robots.dds import DdsRobot
@@ -121,7 +119,7 @@ def test_a_robot_that_is_not_there_is_named_by_its_topics(domain: int) -> None:
 
 
 def test_a_robot_that_falls_silent_is_named_stream_by_stream(domain: int) -> None:
-    fake = FakeRobot(domain)
+    fake = fake_robot(domain)
     robot = DdsRobot(FAKE, domain, PATIENCE)
     with fake.speaking():
         robot.connect()
@@ -134,34 +132,18 @@ def test_a_robot_that_falls_silent_is_named_stream_by_stream(domain: int) -> Non
     fake.close()
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("size", "front: nothing has come on /front; a message on /front is 32x32, the spec says 16x8"),
-        ("encoding", "a message on /front its encoding is 'yuv422'"),
-        ("nan", "state: nothing has come on /joint_states; a message on /joint_states b is not a finite number"),
-        ("missing", "a message on /joint_states b missing"),
-        ("type", "/joint_states: is published as std_msgs/msg/String, the spec says sensor_msgs/msg/JointState"),
-        ("qos", "/joint_states: incompatible QoS, durability: a publisher offers less"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "words"), FAULTS)
 def test_what_a_robot_sends_that_cannot_be_used_is_named(domain: int, fault: str, words: str) -> None:
-    spec = FAKE
-    if fault == "qos":
-        spec = replace(FAKE, ros=(FAKE.ros[0], replace(FAKE.ros[1], qos="transient_local"), FAKE.ros[2]))
-    fake = FakeRobot(domain, fault)
-    with fake.speaking():
-        for patience in (2, 10, 50, 250):  # the first serves unless the machine is busy
-            with pytest.raises(UserError) as error:
-                DdsRobot(spec, domain, patience).connect()
-            if words in str(error.value):
-                break
-    fake.close()
-    assert words in str(error.value)
+    check_named(lambda patience, spec: DdsRobot(spec, domain, patience), fake_robot(domain, fault), words)
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_a_robot_sends_again_is_gone_on_with(domain: int, fault: str) -> None:
+    check_recovered(lambda patience, spec: DdsRobot(spec, domain, patience), fake_robot(domain), fault)
 
 
 def test_a_robot_that_was_told_nothing_yet_is_not_told_to_hold(domain: int) -> None:
-    fake = FakeRobot(domain)
+    fake = fake_robot(domain)
     with fake.speaking():
         robot = DdsRobot(FAKE, domain, PATIENCE)
         robot.connect()
@@ -175,14 +157,14 @@ def test_a_robot_that_was_told_nothing_yet_is_not_told_to_hold(domain: int) -> N
 
 
 def test_joints_in_another_order_are_put_right(domain: int) -> None:
-    fake = FakeRobot(domain, "reordered")
+    fake = fake_robot(domain, "reordered")
     with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
         assert robot.observe().state.tolist() == [1, 2]
     fake.close()
 
 
 def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(domain: int) -> None:
-    fake = FakeRobot(domain)
+    fake = fake_robot(domain)
     with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
         begin = time.monotonic()
         for i in range(5):
@@ -195,78 +177,6 @@ def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(
     names = fake.commands[-1].joint_names
     assert names == ["a", "b"] and len(fake.commands[-1].points) == 2
     fake.close()
-
-
-FAKE = RobotSpec.from_dict(
-    {
-        "name": "two_joints",
-        "rate_hz": 20,
-        "cameras": [{"name": "front", "height": 8, "width": 16}],
-        "state": [{"name": "joints", "size": 2, "unit": "rad"}],
-        "action": {"mode": "joint_position", "fields": [{"name": "joints", "size": 2, "unit": "rad"}]},
-        "ros": [
-            {"stream": "front", "topic": "/front", "type": "sensor_msgs/msg/Image"},
-            {"stream": "state", "topic": "/joint_states", "type": "sensor_msgs/msg/JointState", "fields": ["a", "b"]},
-            {
-                "stream": "action",
-                "topic": "/arm_controller/joint_trajectory",
-                "type": "trajectory_msgs/msg/JointTrajectory",
-                "fields": ["a", "b"],
-                "qos": "reliable",
-            },
-        ],
-    }
-)
-
-
-class FakeRobot:
-    """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong."""
-
-    def __init__(self, domain: int, fault: str = "") -> None:
-        self.bus, self.fault, self.commands = Bus(TYPES, domain), fault, []
-        camera, joints, action = FAKE.ros
-        self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
-        kind = "std_msgs/msg/String" if fault == "type" else joints.type
-        self.joints = self.bus.advertise(joints.topic, kind, "sensor")
-        self.bus.subscribe(action.topic, action.type, "reliable", lambda message, _: self.commands.append(message))
-        self.bus.start()
-        self._stopped = threading.Event()
-
-    @contextmanager
-    def speaking(self):
-        thread = threading.Thread(target=self._speak)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            thread.join()
-
-    def close(self) -> None:
-        self.bus.close()
-
-    def _speak(self) -> None:
-        while not self._stopped.wait(0.02):
-            now = time.time_ns()
-            camera = replace(FAKE.cameras[0], height=32, width=32) if self.fault == "size" else FAKE.cameras[0]
-            picture = np.zeros((camera.height, camera.width, 3), np.uint8)
-            message = write_picture(TYPES, FAKE.ros[0], camera, picture, now)
-            if self.fault == "encoding":
-                message.encoding = "yuv422"
-            self.front.publish(message)
-            self.joints.publish(self._joint_state(now))
-
-    def _joint_state(self, now: int):
-        if self.fault == "type":
-            return TYPES.new("std_msgs/msg/String", data="a")
-        names, values = {
-            "missing": (["a"], [1]),
-            "nan": (["a", "b"], [1, np.nan]),
-            "reordered": (["b", "c", "a"], [2, 3, 1]),
-        }.get(self.fault, (["a", "b"], [1, 2]))
-        message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
-        return message
 
 
 def test_a_bus_whose_lock_an_interrupt_left_taken_still_closes(domain: int, monkeypatch) -> None:
@@ -283,3 +193,7 @@ def test_a_bus_whose_lock_an_interrupt_left_taken_still_closes(domain: int, monk
     hearing.close()
     telling.close()
     assert not told.is_set()
+
+
+def fake_robot(domain: int, fault: str = "") -> FakeRobot:
+    return FakeRobot(Bus(TYPES, domain), fault)

@@ -6,17 +6,21 @@ Needs a ROS 2 Jazzy with `vla_interfaces` and `vla_ros` built and sourced; witho
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 for needed in ("rclpy", "vla_interfaces"):
     pytest.importorskip(needed, reason=f"no {needed}: build ros2_ws with ROS 2 Jazzy and source it (docs/ros2.md)")
@@ -39,6 +43,8 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from vla_interfaces.action import RunInstruction
 
+from vla_ros.parameters import robot_spec
+
 PATIENCE = 300.0  # seconds; a machine may be busy
 TWISTS = "/servo_node/delta_twist_cmds"
 COMMANDS = (TWISTS, "/gripper_controller/commands")
@@ -60,7 +66,12 @@ class Program:
     def __init__(self, command: list[str]) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_sigint,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -78,6 +89,11 @@ class Program:
         code = self.process.wait(PATIENCE)
         self._reader.join(10)
         return code
+
+
+def hear_sigint() -> None:
+    """A shell has what it starts in the background ignore SIGINT, and so do the tests' own children then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -186,7 +202,7 @@ def sim(client: Client) -> Iterator[Program]:
 
 @contextmanager
 def policy(client: Client, active: bool = True, **parameters: Any) -> Iterator[Program]:
-    with program("policy", patience=PATIENCE, use_sim_time="true", **parameters) as one:
+    with program("policy", **{"patience": PATIENCE, "use_sim_time": "true", **parameters}) as one:
         if active:
             assert client.change("policy", CONFIGURE), one.lines
             assert client.change("policy", ACTIVATE), one.lines
@@ -306,6 +322,66 @@ def test_shutdown_in_the_middle_of_an_instruction_leaves_no_publisher(
         else:
             assert node.stop(how) == 0, node.lines
         client.until(lambda: not any(client.count_publishers(topic) for topic in COMMANDS), "leaving")
+
+
+def test_when_the_node_is_killed_the_arm_rests_within_200_ms(client: Client, untrained: Path) -> None:
+    seen: list[tuple[float, np.ndarray]] = []
+
+    def note(message: JointState) -> None:
+        stamp = message.header.stamp
+        seen.append((stamp.sec + stamp.nanosec * 1e-9, np.array(message.position[:7])))
+
+    def moving() -> list[float]:
+        """When a joint was faster than 0.02 rad/s."""
+        return [
+            now
+            for (before, was), (now, here) in pairwise(list(seen))
+            if np.abs(here - was).max() > 0.02 * (now - before)
+        ]
+
+    client.create_subscription(JointState, "/joint_states", note, 100)
+    late: list[float] = []
+    while not late or (min(late) > 0.2 and len(late) < 3):  # a busy machine is late, never early
+        seen.clear()
+        with program("sim", seed=3), policy(client, policy=untrained) as node:
+            assert client.send("", 600.0).accepted
+            client.until(lambda: len(moving()) > 5 and moving()[-1] == seen[-1][0], "motion")
+            killed = seen[-1][0]
+            node.stop(signal.SIGKILL)
+            client.until(lambda killed=killed: seen[-1][0] > killed + 1, "time to pass")
+            late.append(moving()[-1] - killed)
+    assert min(late) <= 0.2, late
+
+
+def test_a_robot_that_dies_and_comes_back_with_its_clock_at_the_beginning_is_gone_on_with(
+    client: Client, untrained: Path
+) -> None:
+    with ExitStack() as leaving:
+        first = leaving.enter_context(program("sim", lockstep="true", seed=3))
+        node = leaving.enter_context(policy(client, policy=untrained))
+        handle = client.send("", 600.0)
+        client.until(lambda: client.feedback, "feedback")
+        first.stop(signal.SIGKILL)
+        leaving.enter_context(program("sim", lockstep="true", seed=4))
+        heard = len(client.feedback)
+        client.until(lambda: len(client.feedback) > heard + 5, "going on")
+        handle.cancel_goal_async()
+        assert client.result(handle).result.outcome == "canceled"
+        client.until(lambda: any("its node has begun anew" in line for line in node.lines), "its name")
+        assert client.result(client.send("", 0.5)).result.outcome == "timeout"
+
+
+def test_a_spec_without_what_the_gate_needs_is_refused_before_any_goal(
+    client: Client, untrained: Path, tmp_path: Path
+) -> None:
+    data = robot_spec("tabletop", False).to_dict()
+    del data["limits"]
+    limitless = shutil.copytree(untrained, tmp_path / "limitless")
+    for file in (limitless / "robot_spec.yaml", tmp_path / "arm.yaml"):
+        file.write_text(yaml.safe_dump(data))
+    with policy(client, active=False, policy=limitless, spec=tmp_path / "arm.yaml") as node:
+        assert not client.change("policy", CONFIGURE)
+        client.until(lambda: any("has no limits" in line and "gate to false" in line for line in node.lines), "why")
 
 
 def test_a_robot_that_is_not_there_is_named(client: Client, untrained: Path) -> None:

@@ -12,6 +12,7 @@ from vla.cli.common import add_command, add_workers, check_outputs, write_json
 from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
+ENVIRONMENTS = {"suites": "metaworld", "policies": "tabletop", "dds": "tabletop"}
 
 Document = dict[str, Any]
 
@@ -23,7 +24,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
     parser.add_argument(
-        "--env", type=environment, metavar="E", help="default tabletop-suite; suites: metaworld; policies: tabletop"
+        "--env",
+        type=environment,
+        metavar="E",
+        help="default tabletop-suite; suites: metaworld; policies, dds: tabletop",
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
@@ -62,7 +66,7 @@ def _bench(args: argparse.Namespace) -> None:
         if args.seconds is not None:
             raise UserError("bench: give --seconds or --minutes, not both")
         args.seconds = 60 * args.minutes
-    args.env = args.env or {"suites": "metaworld", "policies": "tabletop"}.get(args.what, "tabletop-suite")
+    args.env = args.env or ENVIRONMENTS.get(args.what, "tabletop-suite")
     document = BENCHES[args.what][1](args)
     if args.json:
         write_json(args.json, document)
@@ -112,6 +116,10 @@ def _runtime(args: argparse.Namespace) -> Document:
 
 
 def _dds(args: argparse.Namespace) -> Document:
+    if args.episodes:
+        from vla.bench.dds_episodes import bench_episodes
+
+        return bench_episodes(args.policy, args.env, args.episodes, args.seed)
     from vla.bench.dds import bench_dds
 
     return bench_dds(args.seconds or 60.0)
@@ -182,7 +190,8 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
         _runtime,
     ),
     "dds": (
-        "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds)",
+        "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds); "
+        "with --episodes, success on a simulated robot over DDS and in process",
         _dds,
     ),
     "loader": ("training samples per second and memory, beside LeRobot's dataset (see --size)", _loader),

@@ -40,18 +40,19 @@ def export_rosbag2(dataset: Path, out: Path, spec_name: str | None = None, stora
     parts = {kind: sources(spec, kind) for kind in ("camera", "state", "action")}
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
         with tempfile.TemporaryDirectory(prefix="vla-export-") as folder:
             cache = build_cache(dataset, Path(folder) / "cache")
             if differing := spec.diff(cache.spec, "the dataset"):
                 raise UserError(f"export: the dataset is of another robot: {'; '.join(differing)}")
-            with _Writer(partial, spec, parts, storage) as writer:
+            with _Writer(partial / out.name, spec, parts, storage) as writer:
                 stamps = _stamps(dataset, len(cache))
                 with progress_bar("episodes", len(cache.episodes)) as advance:
                     for episode in cache.episodes:
                         writer.write(cache, episode, stamps)
                         advance(1)
-        partial.rename(out)
+        (partial / out.name).rename(out)  # whose name the file in it has
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{len(cache.episodes)} episodes, {len(cache)} frames in {out}")
@@ -84,18 +85,23 @@ class _Writer:
     def write(self, cache: FrameCache, episode: CachedEpisode, stamps: Mapping[str, NDArray[np.int64]]) -> None:
         ticks = stamps.get("tick")
         begin = self._next if ticks is None else int(ticks[episode.start])
+        if self._clock and not episode.start:
+            self._tell_time(begin - round(SECOND / self._spec.rate_hz))  # what comes before the first word has no time
         if self._told:
             self._put(self._told, begin, self._types.new(self._told.type, data=episode.task))
         for row in range(episode.start, episode.stop):
             tick = begin + round((row - episode.start) * SECOND / self._spec.rate_hz)
             known = {name: int(values[row]) for name, values in stamps.items()}
             self._sense(cache, row, tick, known)
-            if self._clock:
-                clock = self._types.new(self._clock.type)
-                clock.clock.sec, clock.clock.nanosec = divmod(tick, SECOND)
-                self._put(self._clock, tick, clock)
+            self._tell_time(tick)
             self._act(cache.action[row], tick, known)
         self._next = tick + GAP
+
+    def _tell_time(self, tick: int) -> None:
+        if self._clock:
+            clock = self._types.new(self._clock.type)
+            clock.clock.sec, clock.clock.nanosec = divmod(tick, SECOND)
+            self._put(self._clock, tick, clock)
 
     def _sense(self, cache: FrameCache, row: int, tick: int, known: Mapping[str, int]) -> None:
         for part in self._parts["camera"]:

@@ -5,54 +5,27 @@ ros2 action send_goal --feedback /policy/run_instruction vla_interfaces/action/R
 """
 
 from launch import LaunchDescription
-from launch.substitutions import PathJoinSubstitution
-from launch_ros.actions import LifecycleNode, Node
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.actions import Node
 
-from vla_ros.launching import activated, declare, given
+from vla_ros.launching import POLICY, config, declare, given, policy_node
 
 ARGUMENTS = {
+    **POLICY,
     "env": ("tabletop", "environment to simulate"),
     "task": ("all", "one task family, or all"),
     "seed": ("0", "scene"),
     "lockstep": ("false", "time waits for commands: the same episode on any machine"),
-    "policy": ("tabletop", "a shipped name, a folder or a hub id"),
-    "gate": ("true", "the safety gate is in the path"),
     "patience": ("30.0", "seconds to wait for a stream"),
+    "use_sim_time": ("true", "whether the policy follows /clock, as it must here"),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    config = PathJoinSubstitution([FindPackageShare("vla_ros"), "config"])
-    sim = Node(
-        package="vla_ros",
-        executable="sim",
-        name="sim",
-        output="screen",
-        parameters=[
-            PathJoinSubstitution([config, "sim.yaml"]),
-            {
-                "env": given("env"),
-                "task": given("task"),
-                "seed": given("seed", int),
-                "lockstep": given("lockstep", bool),
-            },
-        ],
-    )
-    policy = LifecycleNode(
-        package="vla_ros",
-        executable="policy",
-        name="policy",
-        namespace="",
-        output="screen",
-        parameters=[
-            PathJoinSubstitution([config, "policy.yaml"]),
-            {
-                "policy": given("policy"),
-                "gate": given("gate", bool),
-                "patience": given("patience", float),
-                "use_sim_time": True,
-            },
-        ],
-    )
-    return LaunchDescription([*declare(ARGUMENTS), sim, *activated(policy)])
+    scene = {
+        "env": given("env"),
+        "task": given("task"),
+        "seed": given("seed", int),
+        "lockstep": given("lockstep", bool),
+    }
+    sim = Node(package="vla_ros", executable="sim", name="sim", output="screen", parameters=[config("sim.yaml"), scene])
+    return LaunchDescription([*declare(ARGUMENTS), sim, policy_node()])

@@ -19,6 +19,7 @@ from vla_interfaces.action import RunInstruction
 
 from vla.errors import UserError
 from vla.robots.dds import DdsRobot, Interrupted
+from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Timing
 from vla.runtime.pilot import Policy
 from vla_ros.episodes import Episode, EpisodeSettings, Progress, Result
@@ -117,7 +118,16 @@ class PolicyNode(LifecycleNode):
         policy = load_policy(given.policy, REAL_TIME_PATIENCE_S, wanted)
         self._spec = wanted or robot_spec(policy.spec.name, simulated)
         policy.spec.check_robot(self._spec)
+        if given.gate:
+            self._check_gate()
         self._policy = policy
+
+    def _check_gate(self) -> None:
+        """What the gate lacks is told now, not at the first goal."""
+        try:
+            GuardedRobot(DdsRobot(self._spec))
+        except UserError as error:
+            raise UserError(f"{error}. Without a gate: set the parameter gate to false") from None
 
     def _activate(self) -> None:
         self._robot = DdsRobot(self._spec, patience=self._given.patience, bus=lambda types: RosBus(self, types))

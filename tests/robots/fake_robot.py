@@ -1,0 +1,141 @@
+"""A robot of two joints and a camera that gets something wrong, on any message bus, and what is to come of that."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vla.errors import UserError
+from vla.messages import SECOND, write_picture
+from vla.robots.base import SensesLost
+from vla.robots.dds import DdsRobot
+from vla.robots.message_bus import MessageBus
+from vla.ros_types import MessageTypes
+from vla.spec import RobotSpec
+
+TYPES = MessageTypes()
+FAKE = RobotSpec.from_dict(
+    {
+        "name": "two_joints",
+        "rate_hz": 20,
+        "cameras": [{"name": "front", "height": 8, "width": 16}],
+        "state": [{"name": "joints", "size": 2, "unit": "rad"}],
+        "action": {"mode": "joint_position", "fields": [{"name": "joints", "size": 2, "unit": "rad"}]},
+        "ros": [
+            {"stream": "front", "topic": "/front", "type": "sensor_msgs/msg/Image"},
+            {"stream": "state", "topic": "/joint_states", "type": "sensor_msgs/msg/JointState", "fields": ["a", "b"]},
+            {
+                "stream": "action",
+                "topic": "/arm_controller/joint_trajectory",
+                "type": "trajectory_msgs/msg/JointTrajectory",
+                "fields": ["a", "b"],
+                "qos": "reliable",
+            },
+        ],
+    }
+)
+
+
+class FakeRobot:
+    """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong."""
+
+    def __init__(self, bus: MessageBus, fault: str = "") -> None:
+        self.bus, self.fault, self.commands = bus, fault, []
+        camera, joints, action = FAKE.ros
+        self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
+        kind = "std_msgs/msg/String" if fault == "type" else joints.type
+        self.joints = self.bus.advertise(joints.topic, kind, "sensor")
+        qos = "transient_local" if fault == "demanding" else "reliable"
+        self.bus.subscribe(action.topic, action.type, qos, lambda message, _: self.commands.append(message))
+        self.bus.start()
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def speaking(self):
+        thread = threading.Thread(target=self._speak)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+
+    def close(self) -> None:
+        self.bus.close()
+
+    def _speak(self) -> None:
+        while not self._stopped.wait(0.02):
+            if self.fault == "silent":
+                continue
+            now = time.time_ns()
+            camera = replace(FAKE.cameras[0], height=32, width=32) if self.fault == "size" else FAKE.cameras[0]
+            picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+            message = write_picture(TYPES, FAKE.ros[0], camera, picture, now)
+            if self.fault == "encoding":
+                message.encoding = "yuv422"
+            self.front.publish(message)
+            self.joints.publish(self._joint_state(now))
+
+    def _joint_state(self, now: int):
+        if self.fault == "type":
+            return TYPES.new("std_msgs/msg/String", data="a")
+        names, values = {
+            "missing": (["a"], [1]),
+            "nan": (["a", "b"], [1, np.nan]),
+            "reordered": (["b", "c", "a"], [2, 3, 1]),
+        }.get(self.fault, (["a", "b"], [1, 2]))
+        message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
+        return message
+
+
+Make = Callable[[float, RobotSpec], DdsRobot]
+"""A robot that waits so many seconds for what does not come."""
+
+FAULTS = [
+    ("size", "front: nothing has come on /front; a message on /front is 32x32, the spec says 16x8"),
+    ("encoding", "a message on /front its encoding is 'yuv422'"),
+    ("nan", "state: nothing has come on /joint_states; a message on /joint_states b is not a finite number"),
+    ("missing", "a message on /joint_states b missing"),
+    ("type", "/joint_states: is published as std_msgs/msg/String, the spec says sensor_msgs/msg/JointState"),
+    ("qos", "/joint_states: incompatible QoS, durability: a publisher offers less"),
+    ("demanding", "/arm_controller/joint_trajectory: incompatible QoS, durability: a subscriber asks for more"),
+]
+PASSING = ["size", "encoding", "nan", "missing", "silent"]
+"""What a robot may do for a while, and then be right again."""
+
+
+def check_named(make: Make, fake: FakeRobot, words: str) -> None:
+    spec = FAKE
+    if fake.fault == "qos":
+        spec = replace(FAKE, ros=(FAKE.ros[0], replace(FAKE.ros[1], qos="transient_local"), FAKE.ros[2]))
+    with fake.speaking():
+        for patience in (2, 10, 50, 250):  # the first serves unless the machine is busy
+            with pytest.raises(UserError) as error:
+                make(patience, spec).connect()
+            if words in str(error.value):
+                break
+    fake.close()
+    assert words in str(error.value)
+
+
+def check_recovered(make: Make, fake: FakeRobot, fault: str) -> None:
+    """In the middle of a run: the robot is told to hold, the fault is named, and afterwards it is gone on with."""
+    with fake.speaking(), make(300, FAKE) as robot:
+        robot.command(np.array([0.5, -0.5], np.float32))
+        fake.fault, robot.patience = fault, 1.0
+        with pytest.raises(SensesLost) as lost:
+            while True:
+                robot.observe()
+        assert dict(FAULTS).get(fault, "s old, over 0.5 s").split("; ")[-1] in str(lost.value)
+        fake.fault, robot.patience = "", 300
+        assert robot.observe().state.tolist() == [1, 2]
+        robot.command(np.array([0.5, -0.5], np.float32))
+        assert fake.bus.wait(lambda: len(fake.commands) >= 3, 300)
+    for command in fake.commands:  # holding is to stay where it was last told to be
+        np.testing.assert_allclose(command.points[0].positions, [0.5, -0.5])
+    fake.close()
