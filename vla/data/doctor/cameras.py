@@ -20,6 +20,12 @@ STILL = 0.02
 SHORTEST = 4.0
 """How far the arm moves meanwhile, in usual steps: a slow arm at the edge of the picture changes little."""
 SIGMAS = 5.0
+APART = 4.0
+"""Standard deviations among episodes between what is usual and grey."""
+TWIN = 0.4
+"""Of how far a picture is from itself with red and blue exchanged."""
+MOST = 200
+"""Episodes of which each is compared with each."""
 
 
 def _black(patient: Patient) -> Iterator[Finding]:
@@ -129,17 +135,37 @@ def _odd_colours(patient: Patient) -> Iterator[Finding]:
         likeness = warmth @ usual / max(float(usual @ usual), 1e-9)
         middle, sigma = robust(likeness)
         odd = (likeness < middle - SIGMAS * sigma) & (np.abs(likeness + middle) < SIGMAS * sigma) & (likeness < -0.3)
-        if odd.any() and middle > 0:
+        if odd.any() and middle > APART * sigma:  # not where scenes differ in colour anyway
             numbers = [number for (number, _), is_odd in zip(episodes, odd, strict=True) if is_odd]
             yield Finding(
                 "colour order",
                 f"{len(numbers)} episodes look like the others with red and blue exchanged (likeness "
                 f"{likeness[odd].mean():.2f}, others {middle:.2f} ± {sigma:.2f}): recorded as BGR; exchange "
                 "the channels",
-                tuple(numbers),
+                tuple(numbers) if 3 * len(numbers) < len(episodes) else (),
                 0,
                 track.name,
             )
+        elif _in_both_orders(np.stack([look for _, look in episodes[:: -(-len(episodes) // MOST)]])):
+            yield Finding(
+                "colour order",
+                "a third of the episodes and more look like another one with red and blue exchanged: one of the two is "
+                "BGR; exchange its channels",
+                (),
+                0,
+                track.name,
+            )
+
+
+def _in_both_orders(looks: np.ndarray) -> bool:
+    """Whether a third of all (E, G, G, 3) pictures and more are some other's with red and blue exchanged, and all are
+    clearly warm or cold."""
+    straight, exchanged = (part.reshape(len(looks), -1) for part in (looks, looks[..., ::-1]))
+    apart = np.linalg.norm(exchanged[:, None] - straight[None], axis=2)
+    alike = apart.min(1) < TWIN * np.diag(apart)
+    warmth = (looks[..., 0] - looks[..., 2]).reshape(len(looks), -1)
+    along = np.abs(warmth @ np.linalg.svd(warmth, full_matrices=False)[2][0])
+    return bool(alike.mean() >= 1 / 3 and along.min() > 0.3 * np.median(along))
 
 
 def _named_colours(patient: Patient) -> Iterator[Finding]:
