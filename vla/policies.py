@@ -50,12 +50,15 @@ def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None 
     """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
 
     A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. robot: which it is
-    to drive, if it knows several. Raises UserError if there is no such policy, its files are damaged, or it is of
-    other robots, and as `RemotePolicy` does.
+    to drive; of those it knows, if several. Raises UserError if there is no such policy, its files are damaged, or it
+    is of other robots, and as `RemotePolicy` does.
     """
-    if is_remote(name):
-        return cast("Policy", connect(name, timeout))
-    return _load_peer(name) if is_peer(name) else load_here(name, robot)
+    if not is_remote(name) and not is_peer(name):
+        return load_here(name, robot)
+    policy = cast("Policy", connect(name, timeout)) if is_remote(name) else _load_peer(name)
+    if robot is not None:
+        policy.spec.check_robot(robot)
+    return policy
 
 
 def _load_peer(name: str) -> Policy:

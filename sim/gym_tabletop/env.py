@@ -19,7 +19,7 @@ from gym_tabletop.layout import Layout, sample_layout, sample_suite_layout
 from gym_tabletop.palette import PAIRS
 from gym_tabletop.perturbation import LOOKS, Area, Perturbation
 from gym_tabletop.randomization import randomize_look
-from gym_tabletop.still import PLAYED, WEIGHTS, play_for_still, pose_for_still
+from gym_tabletop.still import FURTHER, PLAYED, WEIGHTS, play_for_still, pose_for_still
 from gym_tabletop.tasks import SUITE, TASKS, Skill, Task
 
 CAMERAS = ("front", "wrist")
@@ -102,6 +102,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
             low, high = np.append(arm.POSITION_LOW, 0.0), np.append(arm.POSITION_HIGH, 1.0)
         self._action_low, self._action_high = low.astype(np.float32), high.astype(np.float32)
         self._event: Event | None = None
+        self._plays_on = False
         self.action_space = spaces.Box(self._action_low, self._action_high, dtype=np.float32)
 
     def reset(
@@ -126,7 +127,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
         if still and not played:
             pose_for_still(self, rng)
         mujoco.mj_forward(self.model, self.data)
-        self._steps, self._servo_calls, self._event = 0, 0, None
+        self._steps, self._servo_calls, self._event, self._plays_on = 0, 0, None, played
         self._joint_target = self.data.qpos[:7].copy()
         self._pose_target = self.kinematics.forward(self._joint_target)
         self._give(assignment)
@@ -138,6 +139,16 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
             seed = int(rng.integers(2**31)) if seed is None else seed
             self.perturbation = Perturbation(self.perturb, seed, self.model, self.data, AREA)
         return self._observation(), self._info()
+
+    def next_still(self, rng: np.random.Generator) -> bool:
+        """Play a still scene on to a later moment; False if `reset` posed it, or its task is done.
+
+        Most of a still's time goes into playing.
+        """
+        if not self._plays_on or self._success:
+            return False
+        play_for_still(self, rng, FURTHER)
+        return True
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         if not np.all(np.isfinite(action)):

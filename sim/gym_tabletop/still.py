@@ -19,18 +19,20 @@ With 0.2, S2 pointed at the next target in only 71 to 83 % of the frames that fo
 WEIGHTS = {"stages": 6.0, "moving": 2.0}
 """How often a scene of a suite is made for a family, if not once: two things one after the other look different
 half-done, and only one family plays on the turning table."""
-LONGEST_STAGE = 90
+LONGEST_STAGE = 60
 """Control steps after which most stages are over."""
+FURTHER = 0.4
+"""Up to what share of it a played scene goes on until its next still."""
 HELD, NEAR = 0.25, 0.45
 """Shares of the posed stills in which the gripper holds an object, and in which it is close to one."""
 
 _DOWN = np.diag([1.0, -1.0, -1.0])
 
 
-def play_for_still(env: "TabletopEnv", rng: np.random.Generator) -> None:
-    """Let an expert do what a freshly reset scene asks for, up to a random moment."""
+def play_for_still(env: "TabletopEnv", rng: np.random.Generator, share: float = 1.0) -> None:
+    """Let an expert do what the scene asks for, up to a random moment within `share` of what may take longest."""
     expert = make_expert(env, rng)
-    for _ in range(int(rng.integers(LONGEST_STAGE * len(env.assignment.stages)))):
+    for _ in range(rng.integers(int(share * LONGEST_STAGE) * len(env.assignment.stages))):
         if env.step(expert.perturb(expert.act()))[2]:
             break
 

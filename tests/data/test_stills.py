@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gym_tabletop  # noqa: F401
-from vla.data.stills import StillScenes, StillSettings, collect_stills
+from vla.data.stills import MOMENTS, StillScenes, StillSettings, collect_stills
 from vla.errors import UserError
 
 SETTINGS = StillSettings(env="tabletop", seed=3, task="all")
@@ -22,19 +22,19 @@ SETTINGS = StillSettings(env="tabletop", seed=3, task="all")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("stills") / "scenes"
-    collect_stills(SETTINGS, 6, out, workers=2)
+    collect_stills(SETTINGS, MOMENTS + 1, out, workers=2)
     return out
 
 
 def test_scenes_are_as_the_environment_shows_them(folder):
     scenes = StillScenes(folder)
     env = gymnasium.make("gym_tabletop/Tabletop-v0", randomize=True, render=False).unwrapped
-    env.reset(seed=3 + 5, options={"still": True})
-    assert len(scenes) == 6
-    assert np.array_equal(scenes.front[5], env.image("front"))
-    assert np.array_equal(scenes.cells[5], env.cells())
+    env.reset(seed=3 + MOMENTS, options={"still": True})
+    assert len(scenes) == MOMENTS + 1
+    assert np.array_equal(scenes.front[MOMENTS], env.image("front"))
+    assert np.array_equal(scenes.cells[MOMENTS], env.cells())
     for thing in env.scene().things:
-        present, u, v = scenes.objects[5][scenes.classes.index(thing.name)]
+        present, u, v = scenes.objects[MOMENTS][scenes.classes.index(thing.name)]
         assert not present or np.allclose((u, v), thing.pixel, atol=1e-6)
     env.close()
 
@@ -59,9 +59,9 @@ def test_scenes_of_the_suite_ask_for_all_it_does(tmp_path):
 
 
 def test_a_finished_folder_is_left_alone_and_another_run_into_it_refused(folder):
-    assert collect_stills(SETTINGS, 6, folder, workers=2) == 0
+    assert collect_stills(SETTINGS, MOMENTS + 1, folder, workers=2) == 0
     with pytest.raises(UserError, match="seed 3, now 4"):
-        collect_stills(replace(SETTINGS, seed=4), 6, folder, workers=2)
+        collect_stills(replace(SETTINGS, seed=4), MOMENTS + 1, folder, workers=2)
 
 
 def test_a_damaged_folder_is_named(folder, tmp_path):
@@ -77,10 +77,11 @@ def test_a_damaged_folder_is_named(folder, tmp_path):
 def test_killed_and_started_again_gives_the_same_scenes(folder, tmp_path):
     out = tmp_path / "scenes"
     code = f"""
+from pathlib import Path
 import vla.data.stills as stills
 if __name__ == "__main__":
     stills.BLOCK = 1
-    stills.collect_stills(stills.StillSettings(**{asdict(SETTINGS)!r}), 6, __import__("pathlib").Path({str(out)!r}), 1)
+    stills.collect_stills(stills.StillSettings(**{asdict(SETTINGS)!r}), {MOMENTS + 1}, Path({str(out)!r}), 1)
 """
     (tmp_path / "run.py").write_text(code)
     process = subprocess.Popen(
@@ -94,7 +95,7 @@ if __name__ == "__main__":
     process.wait()
     time.sleep(0.5)
     assert not out.exists()
-    collect_stills(SETTINGS, 6, out, workers=2)
+    collect_stills(SETTINGS, MOMENTS + 1, out, workers=2)
     assert not partial.exists()
     for name in ("front.npy", "cells.npy", "objects.npy", "words.jsonl", "lines.npy"):
         assert (out / name).read_bytes() == (folder / name).read_bytes(), name

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 import gym_tabletop
 from gym_tabletop import arm, instructions
 from gym_tabletop.kinematics import ArmKinematics, integrate_delta
-from gym_tabletop.tasks import TASKS
+from gym_tabletop.tasks import SUITE, TASKS
 
 ID = "gym_tabletop/Tabletop-v0"
 
@@ -193,11 +193,27 @@ def test_held_out_splits_show_only_what_was_held_out(make, split):
         assert env.instruction().split == split
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_still_scene_that_was_played_goes_on_until_its_task_is_done(make):
+    env = make(render=False).unwrapped
+    further = []
+    for seed in range(4, 10):
+        env.reset(seed=seed, options={"still": True})
+        rng, begun, moments = np.random.default_rng(seed), env.data.time, 0
+        while env.next_still(rng):
+            moments += 1
+        assert env._success or not moments
+        assert moments == 0 or env.data.time > begun
+        further.append(moments)
+    assert 0 in further and max(further) > 1
+    env.reset(seed=0)
+    assert not env.next_still(rng)
+
+
+@pytest.mark.parametrize("task", [*TASKS.values(), SUITE["stages"]], ids=[*TASKS, "stages"])
 def test_every_family_has_several_phrasings_and_two_held_out(task):
     assert len(task.phrasings) >= 5 and len(task.held_out_phrasings) == 2
     assert not set(task.phrasings) & set(task.held_out_phrasings)
-    known = {word for other in TASKS.values() for phrase in other.phrasings for word in phrase.split()}
+    known = {word for other in SUITE.values() for phrase in other.phrasings for word in phrase.split()}
     assert all(set(phrase.split()) <= known for phrase in task.held_out_phrasings)
 
 

@@ -16,7 +16,7 @@ from vla import assets
 from vla.cli import main
 from vla.data.attempts import expert_maker
 from vla.data.stills import StillSettings, collect_stills
-from vla.evaluation.suites.aloha import AlohaEnv
+from vla.evaluation.suites.aloha.env import AlohaEnv
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Timing
 from vla.runtime.variants import build_loop

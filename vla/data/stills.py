@@ -25,9 +25,11 @@ from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
 from vla.robots.gym_sim import Environment, check_installed, find_environment
 
-VERSION = 2
+VERSION = 3
 BLOCK = 200
 """Scenes per part: a few seconds of work, which is what an interruption can cost."""
+MOMENTS = 8
+"""Up to so many stills are moments of one scene, if it is played into."""
 ARRAYS = ("front", "cells", "objects")
 RECORD = Path("meta.json")
 
@@ -89,7 +91,8 @@ class StillScenes:
 def collect_stills(settings: StillSettings, count: int, out: Path, workers: int) -> int:
     """Render `count` scenes into `out`, going on where an interrupted run stopped; returns how many are new.
 
-    Scene i depends on the settings and i alone, not on workers or interruptions.
+    Scene i depends on the settings and i alone, not on workers or interruptions. It may be a later moment of scene
+    i - 1 (an environment's `next_still`, if it has one).
     """
     out = out.resolve()
     if check_output(out, RECORD, {**asdict(settings), "count": count}):
@@ -115,6 +118,7 @@ class _StillWorker:
 
     def __init__(self, job: tuple[StillSettings, Staging]) -> None:
         self.settings, self.staging = job
+        self._reached = -1
         import gymnasium
 
         entry = find_environment(self.settings.env, self.settings.task)
@@ -148,10 +152,20 @@ class _StillWorker:
             env.close()
 
     def _scene(self, index: int) -> tuple[NDArray, NDArray, NDArray, list[dict[str, Any]]]:
-        env: Any = self.envs[index % len(self.envs)]
-        env.reset(seed=self.settings.seed + index, options={"still": True})
+        env = self._reach(index)
         cells, objects, questions = self.labels.label(env, np.random.default_rng([self.settings.seed, index]))
         return env.image("front"), cells, objects, questions
+
+    def _reach(self, index: int) -> Any:
+        """The environment at scene `index`: a later moment of the one before, or a scene of its own."""
+        env: Any = self.envs[index // MOMENTS % len(self.envs)]
+        later = index % MOMENTS > 0 and hasattr(env, "next_still")
+        if later and self._reached != index - 1:
+            self._reach(index - 1)
+        self._reached = index
+        if not (later and env.next_still(np.random.default_rng([self.settings.seed, index, 1]))):
+            env.reset(seed=self.settings.seed + index, options={"still": True})
+        return env
 
 
 def labels_of(entry: Environment) -> Any:

@@ -47,7 +47,6 @@ def dds_rollout(
 
     robot_spec = RobotSpec.load(assets.find("robot", spec))
     driver = loaded or load_policy(policy, robot=robot_spec)
-    driver.spec.check_robot(robot_spec)
     torch.manual_seed(seed)
     with DdsRobot(robot_spec, domain, patience) as robot:
         robot.reset(seed)

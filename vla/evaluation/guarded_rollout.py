@@ -53,7 +53,6 @@ def lerobot_rollout(
     robot_spec = RobotSpec.load(assets.find("robot", spec))
     robot = LeRobotRobot(robot_spec, config)
     driver = loaded or load_policy(policy, REAL_TIME_PATIENCE_S, robot_spec)
-    driver.spec.check_robot(robot_spec)
     with terminated_as_interrupted():
         robot.connect()
         try:

@@ -66,8 +66,6 @@ def teleop(options: TeleopOptions) -> None:
 
     body = choose_body(options)
     policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec) if options.policy else None
-    if policy is not None:
-        policy.spec.check_robot(body.spec)
     reserve = int(options.reserve_gb * 1e9)
     with ExitStack() as stack:
         front = stack.enter_context(_front(options, body, policy is not None))

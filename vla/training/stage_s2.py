@@ -28,11 +28,14 @@ from vla.training.still_batches import (
     scene_questions,
 )
 
+SHOWN = {"captions": ("words",), "frames": ("place",)}
+"""Losses of further images that are worth a line of the log."""
+
 
 @dataclass(frozen=True)
 class WordsConfig:
     """images, questions: scenes a step and questions about each. captions, frames: further images a step, asked
-    for what takes many words, and frames of episodes.
+    for what takes many words, and frames of episodes, where the latents must say what is to be used now.
 
     held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it).
     Weights of the losses follow; the word loss of the scenes has weight 1. place_words: of a place token within it.
@@ -117,17 +120,18 @@ class WordsStage:
         for name, questions in batch.items():
             losses = self._losses(Questions(**questions))
             total = total + weights[name] * sum(losses.values())
-            shown = losses if name == "scenes" else {f"{name}_words": losses["words"]}
+            shown = losses if name == "scenes" else {f"{name}_{key}": losses[key] for key in SHOWN[name]}
             parts |= {key: value.detach() for key, value in shown.items()}
         assert isinstance(total, Tensor)
         return total, parts
 
     def _losses(self, asked: Questions) -> dict[str, Tensor]:
         config, heads = self.config, self.model.heads
-        out = self.model.s2(asked.images, asked.prompts, asked.answers, config.place_words)
-        assert out.word_loss is not None
+        out = self.model.s2(asked.images, asked.prompts, asked.answers or None, config.place_words)
         pointed = heads.point_losses(out.latents, asked.target, asked.goal, asked.family, asked.thing)
-        losses = {"words": out.word_loss} | {name: getattr(config, name) * loss for name, loss in pointed.items()}
+        losses = {name: getattr(config, name) * loss for name, loss in pointed.items()}
+        if out.word_loss is not None:
+            losses["words"] = out.word_loss
         if heads.sees and asked.cells is not None and asked.objects is not None:
             assert out.visual is not None
             presence, things = heads.thing_loss(out.visual, asked.objects)

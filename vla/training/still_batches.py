@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vla.data.cache import FrameCache
 from vla.data.stills import StillScenes
-from vla.s2.places import place_words, plain_words
+from vla.s2.places import plain_words
 
 KIND_WEIGHTS = {
     "instruction": 0.42,
@@ -35,7 +35,8 @@ LONG_ANSWER = 14
 class Questions:
     """Some images and what is asked about them: question i is about image i // (questions / images).
 
-    images: uint8 (B, V, H, W, 3). target, goal: (Q, 2), (u, v) in [0, 1], NaN if unknown. family: (Q,), -1 if none.
+    images: uint8 (B, V, H, W, 3). answers: one each, or none at all.
+    target, goal: (Q, 2), (u, v) in [0, 1], NaN if unknown. family: (Q,), -1 if none.
     thing: (Q,) class of what an instruction is about, -1 if none.
     cells: int64 (B, G, G), objects: float32 (B, C, 3) present, u, v; None where there are no such labels.
     """
@@ -100,33 +101,19 @@ def _is_long(question: dict[str, Any]) -> bool:
 
 
 def frame_questions(caches: Sequence[FrameCache], frames: Sequence[tuple[int, int]]) -> Questions:
-    """The task of frames (cache, row) as prompts; subtask, place and progress as answers.
+    """The task of frames (cache, row) as prompts, where to work now as labels; no answers: stills teach the words.
 
     The caches must have a camera "front".
     """
-    images, prompts, answers, targets, goals = [], [], [], [], []
-    for which, row in frames:
-        cache = caches[which]
-        episode = cache.episodes[int(cache.episode[row])]
-        within = row - episode.start
-        words = [text for start, stop, text in episode.subtasks if start <= within < stop] or [episode.task]
-        target = np.asarray(cache.target_pixel[row])
-        place = f" {place_words(*target)}" if np.isfinite(target).all() else ""
-        progress = float(cache.progress[row])
-        percent = f" {round(100 * min(max(progress, 0.0), 1.0))} percent" if np.isfinite(progress) else ""
-        images.append(cache.front[row])
-        prompts.append(episode.task)
-        answers.append(f"{words[0]}{place}{percent}")
-        targets.append(target)
-        goals.append(np.asarray(cache.goal_pixel[row]))
+    picked = [(caches[which], row) for which, row in frames]
     return Questions(
-        images=torch.from_numpy(np.stack(images)[:, None]),
-        prompts=prompts,
-        answers=answers,
-        target=torch.from_numpy(np.stack(targets).astype(np.float32)),
-        goal=torch.from_numpy(np.stack(goals).astype(np.float32)),
-        family=torch.full((len(frames),), -1),
-        thing=torch.full((len(frames),), -1),
+        images=torch.from_numpy(np.stack([cache.front[row] for cache, row in picked])[:, None]),
+        prompts=[cache.episodes[int(cache.episode[row])].task for cache, row in picked],
+        answers=[],
+        target=torch.from_numpy(np.stack([cache.target_pixel[row] for cache, row in picked]).astype(np.float32)),
+        goal=torch.from_numpy(np.stack([cache.goal_pixel[row] for cache, row in picked]).astype(np.float32)),
+        family=torch.full((len(picked),), -1),
+        thing=torch.full((len(picked),), -1),
     )
 
 

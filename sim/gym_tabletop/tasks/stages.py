@@ -10,8 +10,14 @@ class Stages(Task):
     """firsts: skills whose end can be seen in an image, so that it tells which stage it is. thens: what may follow."""
 
     name = "stages"
-    phrasings = ("{first}, then {then}", "first {first}, then {then}", "{first} and then {then}")
-    held_out_phrasings = ("{first}, and after that {then}", "{first}, afterwards {then}")
+    phrasings = (
+        "{first}, then {then}",
+        "first {first}, then {then}",
+        "{first} and then {then}",
+        "{first}, afterwards {then}",
+        "{first}, and after that {then}",
+    )
+    held_out_phrasings = ("first {first}, afterwards {then}", "{first}, after that {then}")
 
     def __init__(self, firsts: tuple[Skill, ...], thens: tuple[Skill, ...]) -> None:
         self.firsts, self.thens = firsts, thens

@@ -28,6 +28,27 @@ def test_a_seed_places_the_cube_and_targets_beyond_one_radian_are_followed():
         assert not robot.success and not robot.finished
 
 
-def test_there_are_no_experts_to_collect_from():
-    with pytest.raises(UserError, match="has no scripted experts; give --policy"):
-        expert_maker(find_environment("aloha"))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_expert_hands_the_cube_over_even_if_its_hands_are_shoved(seed):
+    make_expert = expert_maker(find_environment("aloha", "transfer_cube"))
+    with make_robot("aloha", task="transfer_cube", lazy=True) as robot:
+        robot.reset(seed)
+        env = robot.environment
+        expert = make_expert(env, np.random.default_rng(seed))
+        said = []
+        for _ in range(robot.max_steps):
+            _, _, done, _, _ = env.step(expert.perturb(expert.act()))
+            said.append(expert.subtask)
+            if done:
+                break
+        assert done
+        order = list(dict.fromkeys(said))
+        assert [order.index(step) for step in ("reach the cube", "lift the cube", "hand the cube over")] == [0, 1, 2]
+
+
+def test_an_insertion_has_no_expert():
+    make_expert = expert_maker(find_environment("aloha", "insertion"))
+    with make_robot("aloha", task="insertion", lazy=True) as robot:
+        robot.reset(0)
+        with pytest.raises(UserError, match="task insertion has no expert"):
+            make_expert(robot.environment, np.random.default_rng(0))

@@ -53,7 +53,6 @@ def list_suites() -> dict[str, Any]:
         table.add_row(one.env, one.package, one.version or "-", str(one.tasks), "missing" if one.missing else "ready")
     out = Console()
     out.print(table)
-    for one in found:
-        if one.missing:
-            out.print(one.missing, soft_wrap=True, highlight=False, markup=False)
+    for line in dict.fromkeys(one.missing for one in found if one.missing):
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
     return {"suites": [asdict(one) for one in found]}

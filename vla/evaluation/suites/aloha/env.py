@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from gym_tabletop.perturbation import Area, Perturbation
 from vla.evaluation.suites.rendering import ModelRenderer, Pixels
 from vla.robots.benchmarks import ALOHA_TASKS
-from vla.robots.gym_sim import ALOHA_ID
 
 HORIZON = 400
 SENTENCES = {
@@ -99,7 +98,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._envs[self._name] = _original(self._name)
         observation, _ = self._envs[self._name].reset(seed=seed)
         if self.perturb:
-            self._perturbation = Perturbation(self.perturb, seed, *self._physics(), AREA)
+            self._perturbation = Perturbation(self.perturb, seed, *self.physics(), AREA)
         return self._observation(observation["agent_pos"]), {"is_success": False}
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -130,7 +129,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB (H, W, 3) from above."""
-        model, data = self._physics()
+        model, data = self.physics()
         if self._name not in self._renderers:
             self._gl = self._gl or mujoco.GLContext(self._width, self.obs_size)
             self._renderers[self._name] = ModelRenderer(self._gl, model, self.obs_size, self._width)
@@ -149,7 +148,7 @@ class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def _width(self) -> int:
         return self.obs_size * 4 // 3
 
-    def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    def physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         physics = self._envs[self._name]._env.physics
         return physics.model.ptr, physics.data.ptr
 
@@ -167,6 +166,3 @@ def _original(task: str) -> Any:
 
     env._env.task.get_observation = without_pictures
     return env
-
-
-gymnasium.register(id=ALOHA_ID, entry_point="vla.evaluation.suites.aloha:AlohaEnv")
