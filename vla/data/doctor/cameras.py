@@ -16,7 +16,11 @@ DARK = 8.0
 BLANK = 3.0
 """Standard deviation of grey values: a picture with less has no edge in it, whatever its colour."""
 STILL = 0.02
-"""Mean change in grey values of 255: less than the noise of any real sensor, more than a codec makes of one picture."""
+"""Mean change in grey values of 255: less than the noise of any real sensor."""
+CODEC = 0.03
+"""Of the usual change: more than a codec makes of one picture shown again, which it may encode in two ways by turns."""
+LEAP = 0.3
+"""Of the usual change: what a stream that hung begins and ends with, and no codec makes of one picture."""
 SHORTEST = 4.0
 """How far the arm moves meanwhile, in usual steps: a slow arm at the edge of the picture changes little."""
 SIGMAS = 5.0
@@ -81,9 +85,9 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
 
 def _unchanged(change: np.ndarray, usual: float) -> np.ndarray:
     """Where the picture stays; once in a while a codec refreshes it, which changes it a little for one frame."""
-    still = change <= STILL
+    still = change <= max(STILL, CODEC * usual)
     refreshed = np.zeros_like(still)
-    refreshed[1:-1] = still[:-2] & still[2:] & (change[1:-1] < 0.2 * usual)
+    refreshed[1:-1] = still[:-2] & still[2:] & (change[1:-1] < LEAP * usual)
     return still | refreshed
 
 
@@ -93,8 +97,8 @@ def _abrupt(change: np.ndarray, start: int, stop: int, usual: float) -> bool:
     In simulation pictures have no noise: where the arm leaves the view they come to rest little by little.
     """
     # Of the first repeated picture a codec may change a little; at the start of an episode nothing is known.
-    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > 0.3 * usual
-    return begins and (stop >= len(change) or float(change[stop]) > 0.3 * usual)
+    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > LEAP * usual
+    return begins and (stop >= len(change) or float(change[stop]) > LEAP * usual)
 
 
 def _blind(track: Track) -> np.ndarray:
