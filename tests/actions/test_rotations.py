@@ -87,3 +87,14 @@ def test_agrees_with_scipy(matrices) -> None:
     theirs = scipy.as_quat(canonical=True)
     np.testing.assert_allclose(r.matrix_to_quaternion(matrices[:200]), theirs, atol=1e-7)
     np.testing.assert_allclose(r.matrix_to_rpy(matrices[:200]), scipy.as_euler("xyz"), atol=1e-7)
+
+
+@pytest.mark.parametrize("representation", ["rpy", "axis_angle", "quaternion_xyzw"])
+def test_a_steady_turn_can_be_written_without_leaps(representation) -> None:
+    """Three turns about an axis that is nearly upright."""
+    turns = r.axis_angle_to_matrix(np.linspace(0.1, 19, 400)[:, None] * np.array([0.1, 0, np.sqrt(0.99)]))
+    written = r.FROM_MATRIX[representation](turns)
+    near = r.continuous(written, representation)
+    np.testing.assert_allclose(r.TO_MATRIX[representation](near), turns, atol=1e-7)
+    largest = [np.abs(np.diff(values, axis=0)).max() for values in (written, near)]
+    assert largest[0] > 1 and largest[1] < 0.1

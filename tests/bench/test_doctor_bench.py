@@ -15,5 +15,7 @@ def test_faults_are_planted_at_every_size_and_the_found_ones_counted(tmp_path):
     assert all(one.found for one in trials)
     document = tally(trials, {"LeRobot": []})
     assert {row["value"] for row in document["rows"]} == {1.0}
-    assert "| missing text | the episodes | 1/1 | 1/1 | 1/1 |" in table(document)
-    assert "| robot spec | - | - | - | - |" in table(document)
+    assert "| missing text | the episodes | 1/1 1/1 1/1 |" in table(document)
+    assert "| robot spec | - | - |" in table(document)
+    assert "Findings in the 1 clean datasets: none." in table(document)
+    assert "LeRobot: jump, episode 3" in table(tally(trials, {"LeRobot": ["jump, episode 3"]}))

@@ -26,8 +26,8 @@ def test_every_shipped_card_is_whole(name):
 
 def test_the_cards_whose_features_were_looked_up():
     verified = {name for name in NAMES if Card.load(name).verified}
-    bucket = {"fractal20220817_data", "droid", "language_table", "bc_z", "berkeley_autolab_ur5", "jaco_play"}
-    assert verified == bucket | {"bridge_dataset", "bridge_orig", "libero", "aloha_sim"}
+    bucket = {"fractal20220817_data", "droid", "language_table", "bc_z", "taco_play", "jaco_play"}
+    assert verified == bucket | {"berkeley_autolab_ur5", "bridge_dataset", "bridge_orig", "libero", "aloha_sim"}
 
 
 def test_what_the_card_of_aloha_brings_in_is_of_the_robot_that_is_simulated():

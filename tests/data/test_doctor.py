@@ -85,6 +85,12 @@ def test_frames_that_are_missing_show_in_state_and_pictures_at_once(lerobot, tmp
     assert abs(rows.start + found.frame - fast) <= 3
 
 
+def test_a_gripper_of_one_name_is_told_to_be_inverted_throughout_without_a_spec(lerobot, tmp_path):
+    root, episodes = planted(lerobot, tmp_path / "copy", "inverted gripper", 1.0)
+    (found,) = [one for one in findings(root) if one.kind == "gripper"]
+    assert not found.episodes or set(found.episodes) <= episodes
+
+
 def test_a_quaternion_that_begins_with_w_is_told_from_one_that_ends_with_it(tabletop, tmp_path):
     copy = Copy(tabletop, tmp_path / "quaternions")
     with_quaternions(copy)
@@ -94,10 +100,42 @@ def test_a_quaternion_that_begins_with_w_is_told_from_one_that_ends_with_it(tabl
     assert "quaternion order" in {one.kind for one in findings(root)}
 
 
+def test_a_rotation_that_is_only_written_otherwise_is_no_jump(tabletop, tmp_path):
+    """A quaternion is its own negative: from the middle of one episode on it is written so."""
+    copy = Copy(tabletop, tmp_path / "quaternions")
+    with_quaternions(copy)
+    again = Copy(copy.save(), tmp_path / "copy")
+    state, part = again.column("observation.state"), again.part("observation.state", "ee_rotation")
+    rows = again.episodes[2]
+    state[(rows.start + rows.stop) // 2 : rows.stop, part] *= -1
+    again.put("observation.state", state)
+    assert findings(again.save()) == ()
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_a_push_that_the_recording_tells_of_is_no_fault(tabletop, tmp_path, said):
+    """The hand is 10 cm aside for some frames, at twice the speed the spec allows."""
+    copy = Copy(tabletop, tmp_path / "copy")
+    state, part = copy.column("observation.state"), copy.part("observation.state", "ee_position")
+    start = copy.episodes[2].start + 8
+    state[start : start + 6, part.start] += np.array([0.05, 0.1, 0.1, 0.1, 0.1, 0.05])
+    copy.put("observation.state", state)
+    pushed = np.zeros(len(copy.table), bool)
+    pushed[start - 1 : start + 6] = said
+    copy.table["disturbed"] = pushed
+    assert {one.kind for one in findings(copy.save())} == (set() if said else {"jump"})
+
+
 def test_colours_exchanged_in_one_episode_of_a_scene_that_stays_are_found(lerobot, tmp_path):
     root, episodes = planted(lerobot, tmp_path / "copy", "BGR", 0.2)
     (found,) = [one for one in findings(root) if one.kind == "colour order"]
     assert set(found.episodes) == episodes
+
+
+def test_colours_exchanged_in_half_of_the_episodes_are_found_but_not_which_half(lerobot, tmp_path):
+    root, _ = planted(lerobot, tmp_path / "copy", "BGR", 0.5)
+    (found,) = [one for one in findings(root) if one.kind == "colour order"]
+    assert found.episodes == () and "one of the two is BGR" in found.message
 
 
 def test_the_command_leaves_with_1_and_writes_json_and_a_page_with_pictures(tabletop, tmp_path, capsys):

@@ -8,6 +8,7 @@ after the other (Zhou et al. 2019, "On the Continuity of Rotation Representation
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -113,6 +114,24 @@ def xyzw_to_wxyz(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4
 def wxyz_to_xyzw(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4"]:
     """From MuJoCo."""
     return np.roll(values, -1, axis=-1)
+
+
+def continuous(values: Float[np.ndarray, "T D"], representation: str) -> Float[np.ndarray, "T D"]:
+    """The same rotations over time, each written as near as can be to the one before.
+
+    A quaternion is its own negative, and angles repeat every turn: what is written may leap where nothing moved.
+    """
+    if representation == "rpy":
+        return np.unwrap(values, axis=0)
+    near = values.copy()
+    if representation == "quaternion_xyzw":
+        turned = np.sum(values[1:] * values[:-1], axis=1) < 0
+        near[1:] *= np.where(np.cumsum(turned) % 2, -1.0, 1.0)[:, None]
+    elif representation == "axis_angle":
+        for before, here in pairwise(near):
+            axis = here / max(angle := float(np.linalg.norm(here)), _TINY)
+            here += 2 * np.pi * round((float(before @ axis) - angle) / (2 * np.pi)) * axis
+    return near
 
 
 def _unit(q: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4"]:

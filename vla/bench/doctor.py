@@ -26,6 +26,8 @@ from vla.data.workers import progress_bar
 
 SIZES = ("small", "middle", "large")
 """Thirds of (0, 1] from which severities are drawn."""
+QUATERNIONS = "tabletop, quaternions"
+"""The first origin once more, with its rotation as a quaternion."""
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
 
@@ -52,19 +54,25 @@ def bench_doctor(episodes: int, trials: int, seed: int, rlds: Path | None, worke
 
 
 def table(document: dict[str, Any]) -> str:
-    """The results in Markdown: found / planted, by defect, origin and size."""
-    origins = list(document["clean"])
-    head = "| defect | size is a share of | " + " | ".join(f"{o}, {s}" for o in origins for s in SIZES) + " |"
-    lines = [head, "|---" * (2 + len(origins) * len(SIZES)) + "|"]
+    """The results in Markdown: found / planted, small, middle and large, by defect and origin."""
+    cells = {tuple(row["key"]): f"{round(row['value'] * row['trials'])}/{row['trials']}" for row in document["rows"]}
+    origins = [name for name in document["clean"] if name != QUATERNIONS]
+    lines = [f"| fault | size is a share of | {' | '.join(origins)} |", "|---" * (2 + len(origins)) + "|"]
     for defect in DEFECTS:
-        cells = []
+        listed = []
         for origin in origins:
-            for size in SIZES:
-                hit = next((r for r in document["rows"] if r["key"] == [defect.name, origin, size]), None)
-                cells.append(f"{round(hit['value'] * hit['trials'])}/{hit['trials']}" if hit else "-")
-        lines.append(f"| {defect.name} | {defect.size.removeprefix('{:.0%} of ')} | " + " | ".join(cells) + " |")
-    alarms = sum(map(len, document["clean"].values()))
-    lines.append(f"\nFindings in the {len(origins)} clean datasets: {alarms}.")
+            # The order of quaternions is planted in data of the first origin, where it has some.
+            places = (origin, QUATERNIONS) if origin == origins[0] else (origin,)
+            found = [
+                cells[defect.name, place, size]
+                for place in places
+                for size in SIZES
+                if (defect.name, place, size) in cells
+            ]
+            listed.append(" ".join(found) or "-")
+        lines.append(f"| {defect.name} | {defect.size.removeprefix('{:.0%} of ')} | {' | '.join(listed)} |")
+    alarms = [f"{origin}: {finding}" for origin, found in document["clean"].items() for finding in found]
+    lines.append(f"\nFindings in the {len(document['clean'])} clean datasets: {'; '.join(alarms) or 'none'}.")
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +88,7 @@ def _origins(folder: Path, episodes: int, seed: int, rlds: Path | None, workers:
         origins["imported"] = _seeing(folder / "imported", folder / "seeing")
     quaternions = Copy(origins["tabletop"], folder / "quaternions")
     with_quaternions(quaternions)
-    return {**origins, "tabletop, quaternions": quaternions.save()}
+    return {**origins, QUATERNIONS: quaternions.save()}
 
 
 def _seeing(source: Path, target: Path) -> Path:
@@ -117,7 +125,7 @@ def plant_all(
         for origin, defect, size in todo:
             severity = float(rng.uniform(max(0.02, size / len(SIZES)), (size + 1) / len(SIZES)))
             # Of the data with quaternions only their order is new.
-            if ("quaternion" in defect.name) == ("quaternions" in origin):
+            if (defect.name == "quaternion order") == (origin == QUATERNIONS):
                 with tempfile.TemporaryDirectory(dir=folder) as place:
                     copy = Copy(origins[origin], Path(place) / "copy")
                     planted = defect.plant(copy, severity, rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ def record(root: Path, episodes: int, length: int, size: int, seed: int = 0, cod
     from lerobot.configs import RGBEncoderConfig
     from lerobot.datasets import LeRobotDataset
 
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 takes no notice of FFmpeg's level
     logging.getLogger("lerobot").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     av.logging.set_libav_level(av.logging.ERROR)

@@ -42,7 +42,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
-    doctor.add_argument("--trials", type=whole(1), default=3, metavar="N", help="of a fault, size, origin (default 3)")
+    doctor.add_argument(
+        "--trials",
+        type=whole(0),
+        default=3,
+        metavar="N",
+        help="of a fault, size, origin (default 3; 0: clean data only)",
+    )
     doctor.add_argument("--rlds", type=existing_folder, metavar="DIR", help="a third origin: a shipped card's dataset")
     doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
     loader = parser.add_argument_group("loader")

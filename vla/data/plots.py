@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from vla.jpeg import encode_jpeg
 from vla.page import data_url
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 520, 150, 52, 22
+HEIGHT, LEFT, BOTTOM = 150, 52, 22
 COLOURS = ("#1f8a7d", "#d07c1e", "#5b6ee1", "#b8433c", "#8a6fb0", "#6b8e23", "#c05a8e", "#4a90b8")
 MOST_POINTS = 600
 
 
-def lines(curves: Sequence[tuple[str, Sequence[float]]], mark: int | None = None, since: int = 0) -> str:
-    """(name, values over frames) as one SVG chart; mark: a frame to point at. since: the frame of the first value."""
+def lines(
+    curves: Sequence[tuple[str, Sequence[float]]], mark: int | None = None, since: int = 0, width: int = 1000
+) -> str:
+    """(name, values over frames) as one SVG chart; mark: a frame to point at. since: the frame of the first value.
+
+    width: about how many pixels wide it will be shown, so that its words can be read.
+    """
     series = [(name, np.asarray(values, float)) for name, values in curves if len(values)]
     finite = np.concatenate([values[np.isfinite(values)] for _, values in series] or [np.zeros(0)])
     if not finite.size:
@@ -29,14 +34,16 @@ def lines(curves: Sequence[tuple[str, Sequence[float]]], mark: int | None = None
     last = max(len(values) for _, values in series) - 1 or 1
 
     def x(frame: float) -> float:
-        return LEFT + (WIDTH - LEFT - 8) * (frame - since) / last
+        return LEFT + (width - LEFT - 8) * (frame - since) / last
 
     def y(value: float) -> float:
         return 6 + (HEIGHT - BOTTOM - 12) * (high - value) / (high - low)
 
-    parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - 8}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>']
+    parts = [f'<line class="axis" x1="{LEFT}" x2="{width - 8}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>']
+    places = 2 - int(np.floor(np.log10(high - low)))
     for value in (low, high):
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        said = f"{round(value, places) + 0.0:.4g}"  # 1e-17 beside 1 is 0
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{said}</text>')
     for frame, anchor in ((since, "start"), (since + last, "end")):
         parts.append(f'<text class="tick" x="{x(frame):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{frame}</text>')
     if mark is not None and since <= mark <= since + last:
@@ -44,11 +51,12 @@ def lines(curves: Sequence[tuple[str, Sequence[float]]], mark: int | None = None
     for index, (_, values) in enumerate(series):
         parts.append(_polyline(values, COLOURS[index % len(COLOURS)], x, y, since))
     key = "".join(
-        f'<i style="background:{COLOURS[i % len(COLOURS)]};margin-left:{14 if i else 0}px"></i>{escape(name)}'
+        f'<span style="white-space:nowrap;margin-right:14px"><i style="background:{COLOURS[i % len(COLOURS)]}"></i>'
+        f"{escape(name)}</span> "
         for i, (name, _) in enumerate(series)
     )
     label = escape(", ".join(name for name, _ in series))
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     return f'{svg}<p class="key">{key}</p>'
 
 

@@ -16,10 +16,20 @@ DARK = 8.0
 BLANK = 3.0
 """Standard deviation of grey values: a picture with less has no edge in it, whatever its colour."""
 STILL = 0.02
-"""Mean change in grey values of 255: less than the noise of any real sensor, more than a codec makes of one picture."""
+"""Mean change in grey values of 255: less than the noise of any real sensor."""
+CODEC = 0.03
+"""Of the usual change: more than a codec makes of one picture shown again, which it may encode in two ways by turns."""
+LEAP = 0.3
+"""Of the usual change: what a stream that hung begins and ends with, and no codec makes of one picture."""
 SHORTEST = 4.0
 """How far the arm moves meanwhile, in usual steps: a slow arm at the edge of the picture changes little."""
 SIGMAS = 5.0
+APART = 4.0
+"""Standard deviations among episodes between what is usual and grey."""
+TWIN = 0.4
+"""Of how far a picture is from itself with red and blue exchanged."""
+MOST = 200
+"""Episodes of which each is compared with each."""
 
 
 def _black(patient: Patient) -> Iterator[Finding]:
@@ -75,9 +85,9 @@ def _stuck(patient: Patient) -> Iterator[Finding]:
 
 def _unchanged(change: np.ndarray, usual: float) -> np.ndarray:
     """Where the picture stays; once in a while a codec refreshes it, which changes it a little for one frame."""
-    still = change <= STILL
+    still = change <= max(STILL, CODEC * usual)
     refreshed = np.zeros_like(still)
-    refreshed[1:-1] = still[:-2] & still[2:] & (change[1:-1] < 0.2 * usual)
+    refreshed[1:-1] = still[:-2] & still[2:] & (change[1:-1] < LEAP * usual)
     return still | refreshed
 
 
@@ -87,8 +97,8 @@ def _abrupt(change: np.ndarray, start: int, stop: int, usual: float) -> bool:
     In simulation pictures have no noise: where the arm leaves the view they come to rest little by little.
     """
     # Of the first repeated picture a codec may change a little; at the start of an episode nothing is known.
-    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > 0.3 * usual
-    return begins and (stop >= len(change) or float(change[stop]) > 0.3 * usual)
+    begins = start <= 2 or float(np.nanmax(change[start - 2 : start])) > LEAP * usual
+    return begins and (stop >= len(change) or float(change[stop]) > LEAP * usual)
 
 
 def _blind(track: Track) -> np.ndarray:
@@ -129,17 +139,37 @@ def _odd_colours(patient: Patient) -> Iterator[Finding]:
         likeness = warmth @ usual / max(float(usual @ usual), 1e-9)
         middle, sigma = robust(likeness)
         odd = (likeness < middle - SIGMAS * sigma) & (np.abs(likeness + middle) < SIGMAS * sigma) & (likeness < -0.3)
-        if odd.any() and middle > 0:
+        if odd.any() and middle > APART * sigma:  # not where scenes differ in colour anyway
             numbers = [number for (number, _), is_odd in zip(episodes, odd, strict=True) if is_odd]
             yield Finding(
                 "colour order",
                 f"{len(numbers)} episodes look like the others with red and blue exchanged (likeness "
                 f"{likeness[odd].mean():.2f}, others {middle:.2f} ± {sigma:.2f}): recorded as BGR; exchange "
                 "the channels",
-                tuple(numbers),
+                tuple(numbers) if 3 * len(numbers) < len(episodes) else (),
                 0,
                 track.name,
             )
+        elif _in_both_orders(np.stack([look for _, look in episodes[:: -(-len(episodes) // MOST)]])):
+            yield Finding(
+                "colour order",
+                "a third of the episodes and more look like another one with red and blue exchanged: one of the two is "
+                "BGR; exchange its channels",
+                (),
+                0,
+                track.name,
+            )
+
+
+def _in_both_orders(looks: np.ndarray) -> bool:
+    """Whether a third of all (E, G, G, 3) pictures and more are some other's with red and blue exchanged, and all are
+    clearly warm or cold."""
+    straight, exchanged = (part.reshape(len(looks), -1) for part in (looks, looks[..., ::-1]))
+    apart = np.linalg.norm(exchanged[:, None] - straight[None], axis=2)
+    alike = apart.min(1) < TWIN * np.diag(apart)
+    warmth = (looks[..., 0] - looks[..., 2]).reshape(len(looks), -1)
+    along = np.abs(warmth @ np.linalg.svd(warmth, full_matrices=False)[2][0])
+    return bool(alike.mean() >= 1 / 3 and along.min() > 0.3 * np.median(along))
 
 
 def _named_colours(patient: Patient) -> Iterator[Finding]:

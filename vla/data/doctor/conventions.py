@@ -244,8 +244,9 @@ def _gripper(patient: Patient) -> Iterator[Finding]:
     sign = -1.0 if spec is not None and spec.action.gripper == "0 = open, 1 = closed" else 1.0
     values = sign * np.array(list(agree.values()))
     enough = 0.5 * float(np.median(np.abs(values)))
-    # Without a spec nothing is declared: then what most episodes do is right.
-    right = 1.0 if spec is not None else np.sign(np.median(values))
+    # Without a spec, one name says that it is the same quantity; under two, what most episodes do is right.
+    one_name = recording.names(STATE)[state_at] == recording.names(ACTION)[action_at]
+    right = 1.0 if spec is not None or one_name else np.sign(np.median(values))
     wrong = [number for number, value in zip(agree, values, strict=True) if value * right < -enough]
     whole = len(wrong) == len(agree) and len(recording.episodes) > 1
     if wrong:

@@ -68,7 +68,7 @@ def _dropped(patient: Patient) -> Iterator[Finding]:
         return
     scores = np.stack([_leaps(stream) for stream in streams])
     together = np.where(np.isfinite(scores).all(0), scores.min(0), -np.inf)
-    rows = np.flatnonzero(together > DROP_SIGMAS)
+    rows = np.flatnonzero((together > DROP_SIGMAS) & ~patient.pushed)
     _, noise = robust(_ratios(patient.speed))
     least = 2 * np.exp(-2 * noise)  # one lost frame makes a step of two, less two standard deviations
     rows = rows[[_goes_on(patient, int(row), max(1.5, float(least))) for row in rows]]

@@ -52,7 +52,7 @@ def _over_limits(patient: Patient) -> Iterator[Finding]:
     limits, state = spec.limits, recording.vectors(STATE)
     if state.shape[1] != spec.state_size or not np.isfinite(state).all():
         return
-    places = state_layout(recording)
+    places, own = state_layout(recording), ~patient.pushed[:, None]
     turning = (f for f in spec.state if f.unit in ("rad", "deg") and not f.rotation)
     joints = next((f for f in turning if f.size == len(limits.velocity)), None)
     if joints:
@@ -62,14 +62,13 @@ def _over_limits(patient: Patient) -> Iterator[Finding]:
         outside = np.maximum(low - angles, angles - high)
         reach = np.array(limits.velocity) / spec.rate_hz / scale
         yield from _worst(patient, here, outside / (high - low), 0.02, "position", "is outside its limits")
-        yield from _worst(
-            patient, here, np.abs(patient.steps[:, here]) / reach, LIMIT_SLACK, "speed", "moves faster than its limit"
-        )
+        speed = np.abs(patient.steps[:, here]) / reach * own
+        yield from _worst(patient, here, speed, LIMIT_SLACK, "speed", "moves faster than its limit")
     tool = next((f for f in spec.state if f.unit == "m" and f.size == 3), None)
     if tool:
         here = places[tool.name]
         speed = np.linalg.norm(patient.steps[:, here], axis=1) * spec.rate_hz / limits.tool_speed
-        yield from _worst(patient, here, speed[:, None], LIMIT_SLACK, "tool speed", "moves faster than its limit")
+        yield from _worst(patient, here, speed[:, None] * own, LIMIT_SLACK, "tool speed", "moves faster than its limit")
 
 
 def _worst(patient: Patient, here: slice, ratio: np.ndarray, most: float, what: str, verb: str) -> Iterator[Finding]:
@@ -97,7 +96,7 @@ def _spikes(patient: Patient) -> Iterator[Finding]:
     """Steps far larger than those that any other episode makes, told from the spread among episodes."""
     recording = patient.recording
     for key in (STATE, ACTION):
-        values = recording.vectors(key)
+        values = patient.paths[key]
         if not np.isfinite(values).all() or not values.shape[1] or len(recording.episodes) < 4:
             continue
         numbers, places = zip(*recording.episodes.items(), strict=True)

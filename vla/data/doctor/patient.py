@@ -8,11 +8,14 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
+from vla.actions.rotations import continuous
 from vla.data.doctor import motion, pictures
 from vla.data.doctor.finding import Need
 from vla.data.doctor.recording import Recording
-from vla.data.lerobot_v3 import STATE
+from vla.data.lerobot_v3 import ACTION, STATE
+from vla.spec import field_slices
 
 MAD_TO_SIGMA = 1.4826
 """Of a normal distribution, from the median absolute deviation."""
@@ -38,9 +41,31 @@ class Patient:
         return motion.pairs(self.recording)
 
     @cached_property
+    def paths(self) -> Mapping[str, Float[np.ndarray, "N D"]]:
+        """State and action, without the leaps in how rotations are written (`vla.actions.rotations.continuous`)."""
+        recording, spec = self.recording, self.recording.spec
+        fields = {STATE: spec.state, ACTION: spec.action.fields} if spec else {}
+        paths = {key: recording.vectors(key) for key in (STATE, ACTION)}
+        for key, mine in fields.items():
+            if paths[key].shape[1] != sum(one.size for one in mine) or not np.isfinite(paths[key]).all():
+                continue
+            paths[key] = paths[key].copy()
+            for turning in (one for one in mine if one.rotation):
+                place = field_slices(mine)[turning.name]
+                for rows in recording.episodes.values():
+                    paths[key][rows, place] = continuous(paths[key][rows, place], str(turning.rotation))
+        return paths
+
+    @cached_property
+    def pushed(self) -> NDArray[np.bool_]:
+        """(N,) Whether the recording itself says that the step into a row was not the robot's doing (`disturbed`)."""
+        said = self.recording.columns.get("disturbed")
+        return np.zeros(len(self.recording), bool) if said is None else np.roll(said.ravel().astype(bool), 1)
+
+    @cached_property
     def steps(self) -> Float[np.ndarray, "N S"]:
         """How far each entry of the state moved since the row before, NaN at the start of episodes."""
-        state = self.recording.vectors(STATE)
+        state = self.paths[STATE]
         moved = np.full(state.shape, np.nan)
         with np.errstate(invalid="ignore"):  # infinity less infinity
             moved[1:] = np.diff(state, axis=0)

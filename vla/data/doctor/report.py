@@ -24,7 +24,8 @@ def say(diagnosis: Diagnosis) -> str:
     recording = diagnosis.recording
     out = [f"{finding.kind}: {finding.where}: {finding.message}" for finding in diagnosis.findings]
     out += [f"not checked: {name} (needs {need})" for name, need in diagnosis.left_out.items()]
-    found = f"{len(diagnosis.findings)} findings" if diagnosis.findings else "nothing found"
+    count = len(diagnosis.findings)
+    found = f"{count} finding{'s' * (count > 1)}" if count else "nothing found"
     out.append(
         f"{found} in {len(recording.episodes)} episodes, {len(recording)} frames ({len(diagnosis.made)} checks made)"
     )

@@ -20,6 +20,8 @@ from vla.spec import Field, field_slices
 
 PICTURES = 8
 """Of every camera, evenly over the episode."""
+CHART = 300
+"""Pixels: three stand beside each other."""
 
 
 def write_view(root: Path, file: Path, episode: int | None = None) -> None:
@@ -94,7 +96,7 @@ def _charts(recording: Recording, shown: Shown) -> Iterator[tuple[str, str]]:
             slices, fields = {label: slice(0, values.shape[1])}, ()
         for name, place in slices.items():
             title = label if name == label else f"{label}: {name}{_unit(fields, name)}"
-            yield title, lines([(n, v) for n, v in zip(names[place], values[:, place].T, strict=True)])
+            yield title, lines([(n, v) for n, v in zip(names[place], values[:, place].T, strict=True)], width=CHART)
 
 
 def _unit(fields: tuple[Field, ...], name: str) -> str:
