@@ -37,7 +37,9 @@ def _add_collect(commands: Any) -> None:
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
     parser.add_argument("--policy", metavar="P", help="who acts: a policy instead of the scripted experts")
     parser.add_argument(
-        "--corrected", action="store_true", help="with --policy: record what the expert would have done where it went"
+        "--corrected",
+        action="store_true",
+        help="with --policy: it drives for a while, then the expert, who is recorded",
     )
     add_workers(parser)
 

@@ -11,7 +11,6 @@ import numpy as np
 from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
 from vla.errors import UserError
 from vla.robots.gym_sim import Environment, GymRobot, Pixel, check_installed, find_environment
-from vla.spec import RobotSpec
 
 if TYPE_CHECKING:  # loads torch, which playing experts has no use for
     from vla.runtime.loop import Policy, Timing
@@ -19,6 +18,8 @@ if TYPE_CHECKING:  # loads torch, which playing experts has no use for
 
 LONGEST_DELAY = 1.0
 """Of S2 while a policy is corrected (s)."""
+ALONE = (0.1, 0.6)
+"""For what share of an episode's longest time, between these, a policy drives before the expert takes over."""
 OTHERWISE = 0.006
 """By how much (m, rad, 1) a policy's action differs from the expert's if the two no longer do the same."""
 
@@ -44,62 +45,32 @@ class ExpertActor:
 
     keeps_failures = False
 
-    def __init__(self, env: str, task: str, spec: RobotSpec) -> None:
-        import gymnasium
-
-        entry = find_environment(env, task)
-        self._make_expert = expert_maker(entry)
-        self._spec = spec
-        self._envs: list[Any] = [
-            gymnasium.make(entry.id, task=task, **entry.kwargs, **entry.practice, **look).unwrapped
-            for look in entry.looks
-        ]
+    def __init__(self, env: str, task: str) -> None:
+        self._robots, self._make_expert = _practice(env, task)
 
     def play(self, seed: int) -> list[Episode]:
-        env = self._envs[seed % len(self._envs)]
-        observation, info = env.reset(seed=seed)
-        expert = self._make_expert(env, np.random.default_rng(seed))
-        episodes = [Episode(env.task_description)]
-        for _ in range(env._max_episode_steps):
-            if env.task_description != episodes[-1].task:
-                episodes.append(Episode(env.task_description))
-            action = expert.act()
-            marks = env.annotation() if hasattr(env, "annotation") else {}
-            # Before the step: an environment that renders on demand shows the present only.
-            images = {name: observation["pixels"][name] for name in self._spec.camera_names}
-            state, subtask, progress = observation["agent_pos"], expert.subtask, expert.progress
-            observation, _, terminated, truncated, info = env.step(expert.perturb(action))
-            disturbed = expert.disturbed or bool(info.get("disturbed"))
-            episodes[-1].frames.append(
-                Frame(
-                    images=images,
-                    state=state,
-                    action=action,
-                    subtask=subtask,
-                    progress=float(progress),
-                    target_pixel=tuple(marks.get("target_pixel", UNKNOWN_PIXEL)),
-                    goal_pixel=tuple(marks.get("goal_pixel", UNKNOWN_PIXEL)),
-                    success=bool(info["is_success"]),
-                    disturbed=disturbed,
-                )
-            )
-            if terminated or truncated:
-                break
+        robot = self._robots[seed % len(self._robots)]
+        robot.reset(seed)
+        expert = self._make_expert(robot.environment, np.random.default_rng(seed))
+        episodes = [Episode(robot.instruction)]
+        _demonstrate(robot, expert, episodes, robot.max_steps)
         return [episode for episode in episodes if episode.frames]
 
     def close(self) -> None:
-        for env in self._envs:
-            env.close()
+        for robot in self._robots:
+            robot.close()
 
 
 class CorrectedActor:
-    """A policy drives, and the expert of the environment says at every step what it would do instead: that is recorded.
+    """A policy drives for a while, then the expert of the environment takes over and does the task, if it still can.
 
-    So S1 learns what to do where its own mistakes lead (DAgger, Ross et al., AISTATS 2011). S2's delay is another in
-    every episode, up to LONGEST_DELAY, since the mistakes of old thoughts are others. Failures are kept.
+    Recorded is what the expert would do, all the time: so S1 learns what to do where its own mistakes lead (DAgger,
+    Ross et al., AISTATS 2011), and whole ways back from there. Were the policy to drive on, most frames would show it
+    stuck, some of them where nothing helps any more. S2's delay is another in every episode, up to LONGEST_DELAY, since
+    the mistakes of old thoughts are others.
     """
 
-    keeps_failures = True
+    keeps_failures = False
 
     def __init__(self, env: str, task: str, policy: str) -> None:
         import torch
@@ -107,11 +78,7 @@ class CorrectedActor:
         from vla.tandem import TandemPolicy
 
         torch.set_num_threads(1)
-        entry = find_environment(env, task)
-        self._make_expert = expert_maker(entry)
-        self._robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
-        for robot in self._robots:
-            robot.connect()
+        self._robots, self._make_expert = _practice(env, task)
         self._policy = TandemPolicy.from_pretrained(policy, robot=self._robots[0].spec)
 
     def play(self, seed: int) -> list[Episode]:
@@ -134,7 +101,10 @@ class CorrectedActor:
             return right | {"disturbed": bool(np.abs(view.action - right["action"]).max() > OTHERWISE)}
 
         timing = Timing(s2_delay=float(rng.uniform(0, LONGEST_DELAY)))
-        return _drive(self._policy, robot, timing, correction, compared)
+        alone = round(robot.max_steps * rng.uniform(*ALONE))
+        episodes = _drive(self._policy, robot, timing, correction, compared, alone)
+        _demonstrate(robot, expert, episodes, robot.max_steps)
+        return episodes
 
     def close(self) -> None:
         for robot in self._robots:
@@ -161,7 +131,8 @@ class PolicyActor:
 
         torch.manual_seed(seed)
         self._robot.reset(seed)
-        return _drive(self._policy, self._robot, None, dict, lambda view, _: {"action": view.action})
+        steps = self._robot.max_steps
+        return _drive(self._policy, self._robot, None, dict, lambda view, _: {"action": view.action}, steps)
 
     def close(self) -> None:
         self._robot.close()
@@ -173,8 +144,10 @@ def _drive(
     timing: Timing | None,
     before: Callable[[], dict[str, Any]],
     after: Callable[[StepView, dict[str, Any]], dict[str, Any]],
+    steps: int,
 ) -> list[Episode]:
-    """Let the policy play the episode the robot was reset to, and record it: a new one where the instruction changes.
+    """Let the policy play the episode the robot was reset to, for so many steps at most, and record it: a new one where
+    the instruction changes.
 
     before: called in the state that a step begins in. after: makes of that, and of the step, a frame's other fields.
     """
@@ -202,8 +175,44 @@ def _drive(
 
     with torch.inference_mode():
         loop = ControlLoop(policy, robot, timing, on_step=record)
-        loop.run(lambda: robot.instruction, robot.max_steps, lambda: robot.finished)
+        loop.run(lambda: robot.instruction, steps, lambda: robot.finished)
     return episodes
+
+
+def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: int) -> None:
+    """Let the expert go on until the robot has finished, for so many steps at most, and record what it would do."""
+    for _ in range(steps):
+        if robot.finished:
+            break
+        if robot.instruction != episodes[-1].task:
+            episodes.append(Episode(robot.instruction))
+        seen, action = robot.observe(), expert.act()
+        target, goal = robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
+        subtask, progress = expert.subtask, float(expert.progress)
+        robot.command(expert.perturb(action))
+        episodes[-1].frames.append(
+            Frame(
+                seen.images,
+                seen.state,
+                action=action,
+                subtask=subtask,
+                progress=progress,
+                target_pixel=target,
+                goal_pixel=goal,
+                success=robot.success,
+                disturbed=expert.disturbed or robot.disturbed,
+            )
+        )
+
+
+def _practice(env: str, task: str) -> tuple[list[GymRobot], Callable[..., Any]]:
+    """A robot for every look of the environment, connected, on training instructions; and what makes its experts."""
+    entry = find_environment(env, task)
+    make_expert = expert_maker(entry)
+    robots = [GymRobot(entry, task=task, **entry.practice, **look) for look in entry.looks]
+    for robot in robots:
+        robot.connect()
+    return robots, make_expert
 
 
 def expert_maker(entry: Environment) -> Callable[..., Any]:

@@ -33,7 +33,7 @@ GIVE_UP_AFTER = 4
 class EpisodeSettings:
     """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts.
 
-    corrected: the policy drives, and what is recorded is what the expert would have done.
+    corrected: the policy drives for a while, then the expert; what is recorded is what that one would do.
     """
 
     env: str
@@ -104,7 +104,7 @@ def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, worker
         record = wanted | {"attempts": attempts, "rejected": attempts - episodes}
         (joined / RECORD).write_text(json.dumps(record, indent=2))
         staging.finish(joined)
-    if settings.policy:
+    if settings.policy and not settings.corrected:
         return "failures are kept, see next.success"
     return f"{attempts} attempts, {attempts - episodes} failed and left out"
 
@@ -142,7 +142,7 @@ class _EpisodeWorker:
         self.spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
         self.actor: Actor
         if policy is None:
-            self.actor = ExpertActor(env, task, self.spec)
+            self.actor = ExpertActor(env, task)
         else:
             self.actor = (CorrectedActor if self.settings.corrected else PolicyActor)(env, task, policy)
 

@@ -145,7 +145,8 @@ class GymRobot:
 
     The environment follows LeRobot's conventions: `pixels` and `agent_pos`, `task`, `task_description`,
     `_max_episode_steps`, `info["is_success"]`. lazy: where the environment renders on demand, an observation's images
-    can be had until the next command only, and those that nobody looks at are never rendered.
+    can be had until the next command only, and those that nobody looks at are never rendered. disturbed: whether the
+    last step was not the action's doing alone.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class GymRobot:
         self._observation: Observation | None = None
         self.success = False
         self.finished = False
+        self.disturbed = False
         self._steps = 0
 
     def connect(self) -> None:
@@ -199,6 +201,7 @@ class GymRobot:
         self._steps += 1
         self.success = bool(info["is_success"])
         self.finished = bool(terminated or truncated)
+        self.disturbed = bool(info.get("disturbed"))
         self._observation = self._translate(pixels)
         return sent
 
