@@ -159,6 +159,21 @@ def real_time(priority: int, core: int | None) -> str:
 
 
 @contextmanager
+def interruption_noted() -> Iterator[Callable[[], bool]]:
+    """Gives whether Ctrl-C has come, which is raised at the end of the block. For loops on libraries that call back:
+    Python drops what is raised within a callback of C code, and the interruption with it.
+    """
+    came = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended in order."""
 

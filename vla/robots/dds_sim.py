@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.messages import SECOND, BadMessage, read_values, write_message, write_picture
+from vla.processes import interruption_noted
 from vla.robots.base import Observation, SimulatedRobot
 from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
@@ -247,6 +248,7 @@ def simulate(
             print(f"{env} on DDS domain {bus.domain}, {pace}; Ctrl-C stops it", flush=True)
             for stream in dict.fromkeys((stream.topic, stream.type) for stream in spec.ros):
                 print("  {:35} {}".format(*stream), flush=True)
-            node.run(seed, lambda: False)
+            with interruption_noted() as interrupted:
+                node.run(seed, interrupted)
         finally:
             bus.close()
