@@ -72,6 +72,8 @@ def measure(seconds: float, stock: bool, rates: dict[str, int] | None = None) ->
     while time.monotonic() < deadline and (sent is None or sum(map(len, ms.values())) < sent):
         for topic, reader in zip(rates, readers, strict=False):
             for sample in reader.take(10):
+                if not sample.sample_info.valid_data:  # the writer has gone
+                    continue
                 ms[topic].append((time.time_ns() - to_ns(sample.header.stamp)) / 1e6)
         time.sleep(0.0005 if stock else 0.05)
         if sent is None and not results.empty():
