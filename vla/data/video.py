@@ -23,14 +23,16 @@ a policy trained on that would meet sharper images when it drives."""
 
 STATISTICS_FRAMES = 8
 """At least; up to twice as many."""
+STATISTICS_SIDE = 24
+"""Pixels of a picture's shorter side that are counted, at least: counting all took three times as long as the rest."""
 
 
 class EpisodeVideoEncoder(StreamingVideoEncoder):
     """LeRobot's streaming encoder without its threads, queues and per-frame histograms.
 
-    Those take ten times as long as the encoding of small images does. Image statistics come from a few frames of
-    each episode instead; they are what LeRobot's own policies normalise images with. Frames are encoded as they come:
-    an episode may be longer than memory.
+    Those take ten times as long as the encoding of small images does. Image statistics come from some pixels of a few
+    frames of each episode instead; they are what LeRobot's own policies normalise images with. Frames are encoded as
+    they come: an episode may be longer than memory.
     """
 
     def __init__(self, fps: int, encoder: RGBEncoderConfig = RECORDING) -> None:
@@ -106,6 +108,9 @@ class _Video:
         self._container.close()
 
     def statistics(self) -> dict[str, Any]:
-        """Per channel, in 0..255, over evenly spaced frames, as LeRobot's streaming encoder gives them: (3,) each."""
-        values = np.stack(self._chosen).reshape(-1, self._chosen[0].shape[-1])
+        """Per channel, in 0..255, as LeRobot's streaming encoder gives them, (3,) each: over evenly spaced frames and
+        pixels.
+        """
+        step = max(1, min(self._chosen[0].shape[:2]) // STATISTICS_SIDE)
+        values = np.stack([image[::step, ::step] for image in self._chosen]).reshape(-1, self._chosen[0].shape[-1])
         return get_feature_stats(values, axis=0, keepdims=False)

@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from vla.errors import UserError
 from vla.ranks import Rank, agree, mean_of, my_rank, share_gradients
+from vla.training.ahead import made_ahead
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
 from vla.training.precision import mixed_precision
@@ -35,13 +35,15 @@ from vla.training.progress import steps_bar
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
+MAKERS = 8
+"""Processes that make batches for a GPU, at most: of a small model's, one takes as long as its step, or longer."""
 
 
 class Stage(Protocol):
     """What is trained, on what.
 
     model: its parameters that require gradients are optimised and averaged.
-    batch: the data of one step, from (the stage's seed, step) alone; may be called from another thread, on the CPU,
+    batch: the data of one step, from (the stage's seed, step) alone; may be called in another process, on the CPU,
         and without torch's global random state. Tensors in (nested) dicts, lists and tuples are moved to the device.
     loss: the scalar to descend and named parts for the log.
     evaluate: named held-out results, called with the averaged weights in place.
@@ -193,23 +195,19 @@ class _Run:
         self.copy_average()
 
     def batches(self) -> Generator[Any]:
-        """Those of the steps to come; made ahead of time, in another thread, for a device that is not the CPU.
+        """Those of the steps to come; made ahead of time, by other processes, for a device that is not the CPU.
 
-        On the CPU that thread's own team of workers would put more threads than cores under OpenMP, whose barriers
-        then sleep instead of spinning: every step took nearly twice as long.
+        On the CPU these would put more threads than cores under OpenMP, whose barriers then sleep instead of
+        spinning: every step took nearly twice as long.
         """
         steps = range(self.step, self.config.steps if self.config.seconds is None else sys.maxsize)
         if self.ended:
             return
         if self.device.type == "cpu":
             yield from map(self.stage.batch, steps)
-            return
-        with ThreadPoolExecutor(1, "batches") as ahead:
-            following: Future | None = None
-            for step in steps:
-                batch = (following or ahead.submit(self.stage.batch, step)).result()
-                following = ahead.submit(self.stage.batch, step + 1) if step + 1 < steps.stop else None
-                yield batch
+        else:
+            cores = len(os.sched_getaffinity(0)) // self.rank.size
+            yield from made_ahead(self.stage.batch, steps, max(1, min(MAKERS, cores - 1)))
 
     def descend(self, batch: Any) -> dict[str, Tensor | float]:
         for group in self.optimizer.param_groups:
