@@ -73,6 +73,29 @@ def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process_also_from_a_se
     assert capsys.readouterr().out == 2 * f"success after {here.steps} steps: {here.instruction}\n"
 
 
+def test_ctrl_c_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, monkeypatch) -> None:
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.policies import load_policy
+
+    steps, command = [], DdsRobot.command
+
+    def commanded(robot: DdsRobot, action: np.ndarray) -> np.ndarray:
+        steps.append(action)
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return command(robot, action)
+
+    monkeypatch.setattr(DdsRobot, "command", commanded)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background is born deaf
+    try:
+        with sim_process(domain, "--lockstep"), pytest.raises(KeyboardInterrupt):
+            policy = load_policy("tabletop")
+            dds_rollout("tabletop", "tabletop", seed=SEED, domain=domain, loaded=policy, patience=PATIENCE)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert len(steps) == 5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

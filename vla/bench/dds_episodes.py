@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,9 +56,7 @@ def bench_episodes(policy: str, env: str, episodes: int, seed: int) -> dict[str,
 def simulated(env: str) -> Iterator[None]:
     """`vla sim --dds` in a process of its own; what it says goes nowhere."""
     command = [sys.executable, "-m", "vla.cli", "sim", "--dds", "--loopback", "--lockstep"]
-    process = subprocess.Popen(
-        [*command, "--env", env, "--domain", str(DOMAIN)], stdout=subprocess.DEVNULL, env={**os.environ}
-    )
+    process = subprocess.Popen([*command, "--env", env, "--domain", str(DOMAIN)], stdout=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vla import assets
 from vla.errors import UserError
 from vla.policies import load_policy
+from vla.processes import interruption_noted
 from vla.robots.dds import DdsRobot
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import build_loop
@@ -78,7 +79,7 @@ def dds_episode(
         if not steps:
             raise UserError("rollout: this robot ends no episode of its own; give --seconds")
         loop = build_loop("two-speed", policy, robot, timing or Timing())
-        with torch.inference_mode():
-            trace = loop.run(lambda: robot.instruction or wanted, steps, lambda: robot.finished)
+        with interruption_noted() as interrupted, torch.inference_mode():
+            trace = loop.run(lambda: robot.instruction or wanted, steps, lambda: robot.finished or interrupted())
         success = robot.success if robot.outcome.max_steps else None
         return DdsResult(wanted, trace.steps, success, robot.late, tuple(robot.events))
