@@ -70,6 +70,13 @@ def test_where_a_policy_is_corrected_it_drives_and_the_expert_says_what_it_would
     assert apart.max() > 0.005
 
 
+def test_a_steady_hand_does_what_is_recorded(dataset, tmp_path):
+    collect(**ASKED | {"steady": True}, out=tmp_path / "steady")
+    steady, slips = build_cache(tmp_path / "steady"), build_cache(dataset)
+    assert not np.any(steady.disturbed) and np.any(slips.disturbed)
+    assert len(steady) <= len(slips)
+
+
 def test_the_run_is_written_down(dataset):
     record = json.loads((dataset / "meta" / "collect.json").read_text())
     assert (record["env"], record["seed"], record["episodes"]) == ("tabletop", 40, 3)
@@ -119,6 +126,7 @@ if __name__ == "__main__":
         ({"episodes": 0}, "give --episodes N or --stills N"),
         ({"stills": 4}, "give --episodes N or --stills N"),
         ({"corrected": True}, "--corrected needs a --policy"),
+        ({"steady": True, "policy": "tabletop"}, "--steady is for episodes of the scripted experts"),
     ],
 )
 def test_bad_requests_are_refused_before_any_work(tmp_path, change, message):

@@ -41,6 +41,7 @@ def _add_collect(commands: Any) -> None:
         action="store_true",
         help="with --policy: it drives for a while, then the expert, who is recorded",
     )
+    parser.add_argument("--steady", action="store_true", help="the experts' hand neither trembles nor slips")
     add_workers(parser)
 
 
@@ -63,6 +64,7 @@ def _collect(args: argparse.Namespace) -> None:
         task=args.task,
         stills=args.stills,
         corrected=args.corrected,
+        steady=args.steady,
     )
 
 

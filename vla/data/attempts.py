@@ -40,20 +40,22 @@ class Actor(Protocol):
 class ExpertActor:
     """The scripted expert of a `gym_tabletop`-like environment, on training instructions only.
 
-    The environment's looks take turns. Recorded is what the expert would do, executed what its hand makes of it.
+    The environment's looks take turns. Recorded is what the expert would do, executed what its hand makes of it, unless
+    that is `steady`.
     """
 
     keeps_failures = False
 
-    def __init__(self, env: str, task: str) -> None:
+    def __init__(self, env: str, task: str, steady: bool = False) -> None:
         self._robots, self._make_expert = _practice(env, task)
+        self._steady = steady
 
     def play(self, seed: int) -> list[Episode]:
         robot = self._robots[seed % len(self._robots)]
         robot.reset(seed)
         expert = self._make_expert(robot.environment, np.random.default_rng(seed))
         episodes = [Episode(robot.instruction)]
-        _demonstrate(robot, expert, episodes, robot.max_steps)
+        _demonstrate(robot, expert, episodes, robot.max_steps, self._steady)
         return [episode for episode in episodes if episode.frames]
 
     def close(self) -> None:
@@ -179,7 +181,7 @@ def _drive(
     return episodes
 
 
-def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: int) -> None:
+def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: int, steady: bool = False) -> None:
     """Let the expert go on until the robot has finished, for so many steps at most, and record what it would do."""
     for _ in range(steps):
         if robot.finished:
@@ -189,7 +191,7 @@ def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: i
         seen, action = robot.observe(), expert.act()
         target, goal = robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
         subtask, progress = expert.subtask, float(expert.progress)
-        robot.command(expert.perturb(action))
+        robot.command(action if steady else expert.perturb(action))
         episodes[-1].frames.append(
             Frame(
                 seen.images,

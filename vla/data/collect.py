@@ -34,6 +34,7 @@ class EpisodeSettings:
     """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts.
 
     corrected: the policy drives for a while, then the expert; what is recorded is what that one would do.
+    steady: the expert's hand does not slip.
     """
 
     env: str
@@ -41,6 +42,7 @@ class EpisodeSettings:
     task: str
     policy: str | None
     corrected: bool = False
+    steady: bool = False
 
 
 def collect(
@@ -53,6 +55,7 @@ def collect(
     task: str,
     stills: int,
     corrected: bool = False,
+    steady: bool = False,
 ) -> None:
     """Collect `episodes` episodes or `stills` still scenes into `out`, going on where an interrupted run stopped.
 
@@ -70,6 +73,8 @@ def collect(
         raise UserError("collect: give --episodes N or --stills N: a folder holds one kind of data")
     if corrected and not policy:
         raise UserError("collect: --corrected needs a --policy to correct")
+    if steady and (policy or stills):
+        raise UserError("collect: --steady is for episodes of the scripted experts")
     entry = find_environment(env, task)
     out = out.resolve()
     assets.check_folder_writable(out)
@@ -85,7 +90,7 @@ def collect(
         return
     if policy is None or corrected:
         expert_maker(entry)
-    summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected), episodes, out, workers)
+    summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected, steady), episodes, out, workers)
     print(f"{episodes} episodes in {out}: {summary}")
 
 
@@ -142,7 +147,7 @@ class _EpisodeWorker:
         self.spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
         self.actor: Actor
         if policy is None:
-            self.actor = ExpertActor(env, task)
+            self.actor = ExpertActor(env, task, self.settings.steady)
         else:
             self.actor = (CorrectedActor if self.settings.corrected else PolicyActor)(env, task, policy)
 

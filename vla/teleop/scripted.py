@@ -6,6 +6,7 @@ Nobody has to wait for it, so all of it is on the simulator's clock.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class PracticeRobot(GymRobot):
 class ScriptedOperator:
     """takes: to be kept, one a scene. has_policy: without one the expert drives from the start.
 
-    Its hand trembles, slips and fumbles like the one in `vla collect`, so that takes show the way back too.
+    Its hand neither trembles nor slips, as in `vla collect --steady`: what is recorded is what the hand did.
     """
 
     name = "scripted"
@@ -93,7 +94,7 @@ class ScriptedOperator:
             return Reading(np.zeros(6), 1.0, False, now)
         if self._expert is None:
             self._expert = self._robot.make_expert(self._robot.environment, self._rng)
-        action = self._expert.perturb(self._expert.act())
+        action = self._expert.act()
         move = action[:6].astype(float) * self._robot.spec.rate_hz / self._full
         return Reading(np.clip(move, -1, 1), float(action[6]), True, now)
 
@@ -126,11 +127,13 @@ class ScriptedOperator:
 
 
 def operate(env: str, takes: int, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings) -> None:
-    """Record so many takes as fast as can be computed, or until Ctrl-C or SIGTERM.
+    """Record so many takes as fast as can be computed, or until Ctrl-C or SIGTERM. The hand is followed at once: its
+    motion is smooth already, as a key's is not.
 
     Raises UserError if the recorder can record no more.
     """
     with PracticeRobot(env) as robot, ending_signals() as (ending, _), progress_bar("takes", takes) as advance:
+        settings = replace(settings, scaling=replace(settings.scaling, settle_s=0.0))
         operator = ScriptedOperator(robot, takes, policy is not None, settings.scaling)
         pilot = SteppedPilot(policy, robot.spec) if policy is not None else None
         loop = LiveLoop(robot, operator, recorder, pilot, settings, lambda: robot.clock.now)
