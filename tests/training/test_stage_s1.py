@@ -84,6 +84,23 @@ def test_what_answers_a_later_disturbance_is_not_learned(cache: FrameCache) -> N
     assert learned.tolist() == [3, 1, 1, 4, 4]  # the episode has 12 frames
 
 
+def test_what_was_executed_is_given_and_explains_what_followed(cache: FrameCache) -> None:
+    disturbed, executed = np.zeros(len(cache), np.float32), cache.action.copy()
+    disturbed[[2, 3, 7]] = 1
+    executed[[2, 3]] += 0.1  # the arm was shoved; at 7 something else was
+    examples = Examples([replace(cache, disturbed=disturbed, executed=executed)], fit_normalizer([cache]))
+    given = np.array([0, 2, 4, 8])
+    actions, learned = examples.chunks(np.zeros(4, int), 10, given)
+    assert [np.flatnonzero(row[n:]).tolist() for row, n in zip(learned, given, strict=True)] == [
+        [0, 1, 2],  # up to the shove
+        [0],
+        [0, 1, 2, 3],  # the shove is known
+        [],  # what happened to the other thing is not
+    ]
+    robot = examples.normalizer.action.denormalize(actions[2])
+    np.testing.assert_allclose(robot, [*executed[:4], *cache.action[4:10]], atol=1e-4)
+
+
 def test_whole_episodes_are_held_out(examples: Examples) -> None:
     held_out = set(examples.episode[examples.held_out])
     assert held_out == set(range(19, 300, 20))

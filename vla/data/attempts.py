@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
+from vla.data.episode import OTHERWISE, UNKNOWN_PIXEL, Episode, Frame
 from vla.errors import UserError
 from vla.robots.gym_sim import Environment, GymRobot, Pixel, check_installed, find_environment
 
@@ -20,8 +20,6 @@ LONGEST_DELAY = 1.0
 """Of S2 while a policy is corrected (s)."""
 ALONE = (0.1, 0.6)
 """For what share of an episode's longest time, between these, a policy drives before the expert takes over."""
-OTHERWISE = 0.006
-"""By how much (m, rad, 1) a policy's action differs from the expert's if the two no longer do the same."""
 
 
 class Actor(Protocol):
@@ -100,7 +98,8 @@ class CorrectedActor:
 
         def compared(view: StepView, right: dict[str, Any]) -> dict[str, Any]:
             expert.moved(view.action)
-            return right | {"disturbed": bool(np.abs(view.action - right["action"]).max() > OTHERWISE)}
+            otherwise = bool(np.abs(view.action - right["action"]).max() > OTHERWISE)
+            return right | {"disturbed": otherwise, "executed": view.action}
 
         timing = Timing(s2_delay=float(rng.uniform(0, LONGEST_DELAY)))
         alone = round(robot.max_steps * rng.uniform(*ALONE))
@@ -191,7 +190,7 @@ def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: i
         seen, action = robot.observe(), expert.act()
         target, goal = robot.marks() or (UNKNOWN_PIXEL, UNKNOWN_PIXEL)
         subtask, progress = expert.subtask, float(expert.progress)
-        robot.command(action if steady else expert.perturb(action))
+        executed = robot.command(action if steady else expert.perturb(action))
         episodes[-1].frames.append(
             Frame(
                 seen.images,
@@ -203,6 +202,7 @@ def _demonstrate(robot: GymRobot, expert: Any, episodes: list[Episode], steps: i
                 goal_pixel=goal,
                 success=robot.success,
                 disturbed=expert.disturbed or robot.disturbed,
+                executed=executed,
             )
         )
 

@@ -26,6 +26,8 @@ from vla.spec import RobotSpec
 
 VERSION = 1
 COLUMNS = {"state": "observation.state", "action": "action", "episode": "episode_index"}
+EXECUTED = "executed"
+"""A column that a dataset or an older cache may lack: the actions were executed then."""
 LABELS = {
     "progress": (),
     "target_pixel": (2,),
@@ -64,7 +66,7 @@ class FrameCache:
     the spec's units. episode: int32 (N,). progress: float32 (N,); target_pixel, goal_pixel: float32 (N, 2), (u, v) in
     [0, 1] of the front image; disturbed: float32 (N,), 1 where what followed was not the action's doing
     (`vla.data.episode.Frame`); person: float32 (N,), 1 where a person drove, and intervention: where one did although a
-    policy was on; these six are NaN where unknown. meta: what `meta.json` says.
+    policy was on; these six are NaN where unknown. executed: float32 (N, A), what was done in the action's stead. meta: what `meta.json` says.
     stats: "state", "action" -> min, max, mean, std, q01, q99, ... lists. robot: None if the dataset has no spec.
     Handed to another process, it is opened there anew.
     """
@@ -75,6 +77,7 @@ class FrameCache:
     images: Mapping[str, Pictures]
     state: NDArray[np.float32]
     action: NDArray[np.float32]
+    executed: NDArray[np.float32]
     episode: NDArray[np.int32]
     progress: NDArray[np.float32]
     target_pixel: NDArray[np.float32]
@@ -103,6 +106,8 @@ class FrameCache:
             images = {name: open_pictures(folder, name, encoding, sizes.get(name)) for name in meta["cameras"]}
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
             arrays |= {name: _label(folder, name, len(arrays["episode"])) for name in LABELS}
+            file = folder / f"{EXECUTED}.npy"
+            arrays[EXECUTED] = np.load(file, mmap_mode="r") if file.is_file() else arrays["action"]
             said = read_annotations(folder / FILE)
             episodes = tuple(
                 CachedEpisode(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.cache import COLUMNS, LABEL_COLUMNS, LABELS, SPEC, CachedEpisode
+from vla.data.cache import COLUMNS, EXECUTED, LABEL_COLUMNS, LABELS, SPEC, CachedEpisode
 from vla.data.frames import Encoding, JpegWriter, RawWriter, Write
 from vla.data.lerobot_v3 import IMAGES, PICTURES, DatasetV3, as_numbers
 from vla.data.statistics import Statistics
@@ -95,6 +95,8 @@ def _write_columns(dataset: DatasetV3, folder: Path) -> list[CachedEpisode]:
     keys = {**COLUMNS, **{name: key for name, key in LABEL_COLUMNS.items() if key in dataset.features}}
     width = {name: int(np.prod(dataset.features[COLUMNS[name]]["shape"])) for name in ("state", "action")}
     shapes: dict[str, tuple[int, ...]] = {**{name: (size,) for name, size in width.items()}, "episode": (), **LABELS}
+    if EXECUTED in dataset.features:
+        keys[EXECUTED], shapes[EXECUTED] = EXECUTED, shapes["action"]
     arrays = {
         name: np.lib.format.open_memmap(
             folder / f"{name}.npy", "w+", np.int32 if name == "episode" else np.float32, (dataset.frames, *shape)

@@ -23,8 +23,8 @@ class EpisodeRecorder:
     """Writes whole episodes into a dataset at `root`, a new one or one that is there; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
-    target_pixel, goal_pixel, next.success, disturbed; not so without `labels`, for episodes that others recorded; and
-    `extra`, in LeRobot's terms, whose values are in `Frame.extra`.
+    target_pixel, goal_pixel, next.success, disturbed, executed; not so without `labels`, for episodes that others
+    recorded; and `extra`, in LeRobot's terms, whose values are in `Frame.extra`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class EpisodeRecorder:
             "goal_pixel": _pixel(frame.goal_pixel),
             "next.success": np.array([frame.success]),
             "disturbed": np.array([frame.disturbed]),
+            "executed": row["action"] if frame.executed is None else np.asarray(frame.executed, np.float32),
         }
 
 
@@ -120,6 +121,7 @@ def features(spec: RobotSpec, labels: bool = True) -> dict[str, dict[str, Any]]:
         "goal_pixel": pixel,
         "next.success": {"dtype": "bool", "shape": (1,), "names": None},
         "disturbed": {"dtype": "bool", "shape": (1,), "names": None},
+        "executed": columns["action"],
     }
 
 

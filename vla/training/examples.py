@@ -13,6 +13,7 @@ from torch import Tensor
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.data.cache import FrameCache
+from vla.data.episode import OTHERWISE
 from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
 from vla.errors import UserError
 from vla.spec import RobotSpec
@@ -56,6 +57,8 @@ class Examples:
         self.state = np.concatenate([normalizer.state.normalize(cache.state) for cache in caches])
         self.action = np.concatenate([normalizer.action.normalize(cache.action) for cache in caches])
         self.raw_action = np.concatenate([np.asarray(cache.action) for cache in caches])
+        executed = np.concatenate([np.asarray(cache.executed) for cache in caches])
+        self.executed = normalizer.action.normalize(executed)
         episodes = [(e, first) for cache, first in zip(caches, self.first, strict=False) for e in cache.episodes]
         self.tasks = [episode.task for episode, _ in episodes]
         self.hindsight = [episode.hindsight or episode.task for episode, _ in episodes]
@@ -67,6 +70,8 @@ class Examples:
         disturbed = np.concatenate([np.asarray(cache.disturbed) > 0 for cache in caches])
         each = np.repeat(weights or [1.0] * len(caches), np.diff(self.first)) * _by_driver(caches, drivers)
         self.foreseen = np.minimum(_until_the_next(disturbed, self.stop, 1), _until_the_next(each == 0, self.stop, 0))
+        explained = np.abs(executed - self.raw_action).max(1) > OTHERWISE
+        self.told = _until_the_next(disturbed & ~explained, self.stop, 1)
         out = np.concatenate([is_held_out(cache.episode) for cache in caches])
         self.trained, self.held_out = np.flatnonzero(~out & (each > 0)), np.flatnonzero(out & (each > 0))
         if not len(self.held_out):
@@ -108,12 +113,17 @@ class Examples:
         return look_back(frames, self.start[frames], ages, self.fps, stride)
 
     def chunks(
-        self, frames: Int[np.ndarray, " n"], horizon: int
+        self, frames: Int[np.ndarray, " n"], horizon: int, given: Int[np.ndarray, " n"] | None = None
     ) -> tuple[Float[np.ndarray, "n H A"], Bool[np.ndarray, "n H"]]:
         """Normalised actions from each frame on, and which of them are to be learned.
 
         Not those that answer a disturbance after the frame, nor beyond the episode's end, where it would be a hold.
+
+        given: so many of each chunk's first actions are what was executed. Where that was not what should have been
+        done, it tells what the later ones answer: only thus does S1 learn to heed what it is already committed to.
         """
+        ahead = np.arange(horizon)
+        reached = frames[:, None] + ahead
         rows, taken = chunk_rows(frames, self.stop[frames], horizon)
         chunks = self.action[rows]
         ending = np.flatnonzero(~taken.all(1))
@@ -121,7 +131,11 @@ class Examples:
             holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
             hold = self.normalizer.action.normalize(np.stack(holds))
             chunks[ending] = np.where(taken[ending, :, None], chunks[ending], hold[:, None])
-        return chunks, frames[:, None] + np.arange(horizon) < self.foreseen[frames, None]
+        if given is None:
+            return chunks, reached < self.foreseen[frames, None]
+        chunks = np.where((taken & (ahead < given[:, None]))[..., None], self.executed[rows], chunks)
+        begin = np.minimum(frames + given, self.stop[frames] - 1)
+        return chunks, reached < np.minimum(self.foreseen[begin], self.told[frames])[:, None]
 
 
 def _by_driver(caches: Sequence[FrameCache], drivers: DriverWeights | None) -> Float[np.ndarray, " N"]:

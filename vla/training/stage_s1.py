@@ -129,7 +129,8 @@ def fast_batch(
     rng: np.random.Generator | None = None,
 ) -> Batch:
     """All S1 needs but the latents; with `rng` also state noise, a prefix and how to change the images."""
-    actions, valid = examples.chunks(frames, model.config.horizon)
+    given = np.zeros(len(frames), int) if rng is None else draw_prefixes(rng, len(frames), config.delays)
+    actions, valid = examples.chunks(frames, model.config.horizon, given)
     state = examples.state[frames]
     images = {camera: examples.images(frames, camera) for camera in model.config.cameras}
     batch: Batch = {
@@ -137,11 +138,10 @@ def fast_batch(
         "age": torch.from_numpy(ages.astype(np.float32)),
         "actions": torch.from_numpy(actions),
         "valid": torch.from_numpy(valid),
-        "prefix_len": torch.zeros(len(frames), dtype=torch.long),
+        "prefix_len": torch.from_numpy(given),
     }
     if rng is not None:
         state = state + rng.normal(0, config.state_noise, state.shape).astype(np.float32)
-        batch["prefix_len"] = torch.from_numpy(draw_prefixes(rng, len(frames), config.delays))
         batch["changes"] = {name: vars(draw_changes(rng, len(frames), config.augment)) for name in images}
     return batch | {"state": torch.from_numpy(state)}
 
