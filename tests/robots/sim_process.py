@@ -1,6 +1,5 @@
 """A simulated robot in a process of its own."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +13,7 @@ class SimProcess:
 
     def __init__(self, domain: int, *options: str) -> None:
         command = [sys.executable, "-m", "vla.cli", "sim", "--dds", "--loopback", "--domain", str(domain), *options]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ}
-        )
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

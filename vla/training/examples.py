@@ -131,8 +131,7 @@ class Examples:
             holds = [self.spec.hold_action(self.raw_action[stop - 1]) for stop in self.stop[frames[ending]]]
             hold = self.normalizer.action.normalize(np.stack(holds))
             chunks[ending] = np.where(taken[ending, :, None], chunks[ending], hold[:, None])
-        if given is None:
-            return chunks, reached < self.foreseen[frames, None]
+        given = np.zeros(len(frames), int) if given is None else given
         chunks = np.where((taken & (ahead < given[:, None]))[..., None], self.executed[rows], chunks)
         begin = np.minimum(frames + given, self.stop[frames] - 1)
         return chunks, reached < np.minimum(self.foreseen[begin], self.told[frames])[:, None]
