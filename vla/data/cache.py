@@ -66,7 +66,8 @@ class FrameCache:
     the spec's units. episode: int32 (N,). progress: float32 (N,); target_pixel, goal_pixel: float32 (N, 2), (u, v) in
     [0, 1] of the front image; disturbed: float32 (N,), 1 where what followed was not the action's doing
     (`vla.data.episode.Frame`); person: float32 (N,), 1 where a person drove, and intervention: where one did although a
-    policy was on; these six are NaN where unknown. executed: float32 (N, A), what was done in the action's stead. meta: what `meta.json` says.
+    policy was on; these six are NaN where unknown. executed: float32 (N, A), what was done in the action's stead.
+    meta: what `meta.json` says.
     stats: "state", "action" -> min, max, mean, std, q01, q99, ... lists. robot: None if the dataset has no spec.
     Handed to another process, it is opened there anew.
     """
