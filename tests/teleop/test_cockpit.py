@@ -117,6 +117,17 @@ def test_one_page_operates_and_others_watch_but_may_stop_the_arm(cockpit):
         operate(late)
 
 
+def test_whoever_lets_go_and_takes_hold_between_two_control_periods_has_hold(cockpit):
+    with connect(cockpit.live_url) as connection:
+        operate(connection)
+        for _ in range(10):
+            connection.send(json.dumps(HAND))
+            connection.send(json.dumps({**PUSH, "move": HAND["move"]}))
+            states(connection, lambda state: state["driver"] == "person", "the hand has hold")
+            connection.send(json.dumps(HAND))
+            states(connection, lambda state: state["driver"] == "nobody", "it has let go")
+
+
 @pytest.mark.parametrize("way", ["silence", "gone", "closed"])
 def test_an_operator_who_is_lost_stops_the_arm(cockpit, way):
     with connect(cockpit.live_url) as operator:

@@ -185,7 +185,8 @@ class _Line:
         if hasattr(socket, "SO_SNDTIMEO"):
             half = self._timeout / 2  # it counts anew after a part was taken
             limit = struct.pack("ll", int(half), int(half % 1 * 1e6))
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            with contextlib.suppress(OSError):  # it has hung up already: what it said is still to be read
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def _refused(self, status: int) -> UserError:
         if status in _PASSING:

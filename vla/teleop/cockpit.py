@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -68,18 +68,25 @@ HEADERS = {
 
 
 class WebDevice:
-    """The hand of whoever operates the page."""
+    """The hand of whoever operates the page. That it let go is read once, however soon it takes hold again."""
 
     name = "web"
 
     def __init__(self) -> None:
         self._newest: Reading | None = None
+        self._let_go = False
 
     def put(self, reading: Reading | None) -> None:
         self._newest = reading
+        if reading is None or not reading.clutch:
+            self._let_go = True
 
     def read(self) -> Reading | None:
-        return self._newest
+        newest = self._newest
+        if newest is None or not self._let_go:
+            return newest
+        self._let_go = False
+        return replace(newest, clutch=False)
 
     def close(self) -> None:
         self._newest = None
