@@ -26,7 +26,8 @@ def test_every_way_to_run_is_measured_at_every_delay_and_a_second_run_only_reads
         assert set(curves) == {"two-speed", "frozen", "blind", "synchronous"}
         assert all([float(delay) for delay in points] == list(delays) for points in curves.values())
         assert (tmp_path / f"{axis}.png").read_bytes().startswith(b"\x89PNG")
-    assert "| frozen |" in (tmp_path / "latency.md").read_text()
+    page = (tmp_path / "latency.md").read_text()
+    assert "| frozen | 100 % (" in page and "| frozen | 100, 100, 100 | 100, 100, 100 |" in page
     again = bench_latency(STUDY, tmp_path, 1, loaded=expert_anywhere)
     assert again == table
     with pytest.raises(UserError, match="another study"):

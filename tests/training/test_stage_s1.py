@@ -158,6 +158,7 @@ def test_drawn_ages_and_prefixes_cover_what_the_config_says() -> None:
     ages, prefixes = draw_ages(rng, 4000, config), draw_prefixes(rng, 4000, config)
     assert np.isnan(ages).mean() == pytest.approx(0.05, abs=0.02)
     assert np.nanmin(ages) < 0.02 and 1.98 < np.nanmax(ages) <= 2
+    assert (ages < 0.5).mean() == pytest.approx(0.95 / 2, abs=0.03)
     assert (prefixes == 0).mean() == pytest.approx(0.4, abs=0.03)
     assert set(prefixes) == set(range(9))
 

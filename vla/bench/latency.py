@@ -26,7 +26,14 @@ from vla.runtime.variants import Variant
 
 S2_DELAYS_S, S1_DELAYS = (0.0, 0.2, 0.5, 1.0), (0, 2, 4, 8)
 USUAL_S2_DELAY_S = 0.2
-OURS = "two-speed"
+OURS, PEER = "two-speed", "trained-at-age-0"
+WAYS = {
+    OURS: "as deployed: S1 acts on the newest thought, whose age it knows, while S2 thinks the next",
+    PEER: "the same two speeds; its S1 met fresh thoughts only in training",
+    "frozen": "S2's first thought is its only one",
+    "blind": "S2 hears the instruction over a black image; S1 keeps its eyes",
+    "synchronous": "one rate: the robot holds while S2 and then S1 compute",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None =
 def _points(study: Study) -> Iterator[Point]:
     ways: list[tuple[str, str, Variant]] = [(OURS, study.policy, "two-speed")]
     if study.peer:
-        ways.append(("trained-at-age-0", study.peer, "two-speed"))
+        ways.append((PEER, study.peer, "two-speed"))
     ways += [(name, study.policy, name) for name in ("frozen", "blind", "synchronous")]
     for curve, policy, variant in ways:
         for delay in S2_DELAYS_S:
@@ -111,6 +118,8 @@ def _document(study: Study, outcomes: dict[Point, list[bool]]) -> dict[str, Any]
         entry = success_summary(done)
         entry["ours_minus_it"] = vars(paired_difference(reference[point.s2_delay, point.s1_delay], done))
         if point.s1_delay == 0:
+            every = len(study.tasks)
+            entry["by_family"] = {task: sum(done[i::every]) / len(done[i::every]) for i, task in enumerate(study.tasks)}
             curves["s2_delay"].setdefault(point.curve, {})[f"{point.s2_delay:g}"] = entry
         if point.s2_delay == USUAL_S2_DELAY_S:
             curves["s1_delay"].setdefault(point.curve, {})[str(point.s1_delay)] = entry
@@ -152,6 +161,8 @@ def _page(study: Study, document: dict[str, Any]) -> str:
         f"Policy `{study.policy}`" + (f", beside `{study.peer}`, trained at age 0 only" if study.peer else "") + ".",
         f"{study.episodes} episodes a point on `{study.env}` ({', '.join(study.tasks)}), the same seeds everywhere,",
         f"from {study.seed}. In brackets: two-speed minus this curve, paired, in points, with its 95 % interval.",
+        "",
+        *(f"- `{name}`: {WAYS[name]}." for name in document["curves"]["s2_delay"]),
     ]
     for axis, unit in (("s2_delay", "S2 delay (s), S1 delay 0"), ("s1_delay", "S1 delay (steps), S2 delay 0.2 s")):
         curves = document["curves"][axis]
@@ -162,7 +173,19 @@ def _page(study: Study, document: dict[str, Any]) -> str:
             lines.append(f"| {name} | {' | '.join(_cell(points[delay], name == OURS) for delay in delays)} |")
     lost = document["lost_from_0_to_0.5_s"]
     lines += ["", f"From S2 delay 0 to 0.5 s, two-speed loses {in_points(lost)} points.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_families(study, document["curves"]["s2_delay"])])
+
+
+def _families(study: Study, curves: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Each family's success at every S2 delay, S1 delay 0."""
+    delays = ", ".join(f"{delay:g}" for delay in S2_DELAYS_S)
+    yield from ("## By family", "", f"Success (%) at S2 delays of {delays} s.", "")
+    yield f"| | {' | '.join(study.tasks)} |"
+    yield "|---" * (len(study.tasks) + 1) + "|"
+    for name, points in curves.items():
+        cells = (", ".join(f"{100 * one['by_family'][task]:.0f}" for one in points.values()) for task in study.tasks)
+        yield f"| {name} | {' | '.join(cells)} |"
+    yield ""
 
 
 def _cell(entry: dict[str, Any], ours: bool) -> str:

@@ -15,7 +15,7 @@ from vla.errors import UserError
 
 @dataclass(frozen=True)
 class DelayConfig:
-    """Ages are uniform over 0 ... max_age seconds; a share `none` has no thought yet (age NaN).
+    """Ages are 0 ... max_age seconds, half of them in the first quarter; a share `none` has no thought yet (age NaN).
 
     The prefix is empty in a share `no_prefix`, else uniform over 1 ... max_prefix actions.
     """
@@ -34,8 +34,8 @@ class DelayConfig:
 
 
 def draw_ages(rng: np.random.Generator, count: int, config: DelayConfig) -> Float[np.ndarray, " count"]:
-    """Seconds; NaN where there is no thought yet."""
-    ages = rng.uniform(0, config.max_age, count)
+    """Seconds; NaN where there is no thought yet. Most thoughts that S1 meets are young: squares of uniform numbers."""
+    ages = config.max_age * rng.random(count) ** 2
     return np.where(rng.random(count) < config.none, np.nan, ages)
 
 
