@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import operator
@@ -134,6 +135,12 @@ def sleep_until(moment: float) -> float:
     while (left := moment - time.monotonic()) > 0:
         time.sleep(left)
     return -left
+
+
+def settle() -> None:
+    """All that was made up to now stays: the garbage collector need not look through it again, which takes 10 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def real_time(priority: int, core: int | None) -> str:

@@ -32,6 +32,14 @@ def test_every_representation_converts_to_every_other(matrices, source, target) 
     np.testing.assert_allclose(r.TO_MATRIX[target](converted), matrices, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ROTATION_SIZES)
+def test_one_rotation_is_what_many_are(matrices, name) -> None:
+    values = r.FROM_MATRIX[name](matrices)
+    np.testing.assert_allclose([r.TO_MATRIX[name](one) for one in values], r.TO_MATRIX[name](values), atol=1e-12)
+    back = [r.TO_MATRIX[name](r.FROM_MATRIX[name](one)) for one in matrices]  # a half turn may be written in two ways
+    np.testing.assert_allclose(back, matrices, atol=1e-7)
+
+
 def test_a_quarter_turn_about_z_in_every_representation() -> None:
     matrix, half = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.sqrt(0.5)
     expected = {

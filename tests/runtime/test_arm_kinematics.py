@@ -56,3 +56,8 @@ def test_the_jacobian_is_the_change_of_the_pose(arm):
 def test_a_joint_the_model_lacks_is_named():
     with pytest.raises(UserError, match="the model has no joint 'elbow'"):
         ArmKinematics(replace(SPEC.kinematics, joints=("elbow",)))
+
+
+def test_a_base_that_the_arm_itself_moves_is_refused():
+    with pytest.raises(UserError, match="base_frame link4 is moved by joint joint1"):
+        ArmKinematics(replace(SPEC.kinematics, base_frame="link4"))

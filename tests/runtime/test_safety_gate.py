@@ -219,6 +219,17 @@ def test_it_is_not_reset_while_it_brakes():
         gate.reset(HOME, gripper=1.0)
 
 
+def test_a_robot_that_leans_on_its_limit_is_taken_over_within_it():
+    leaning = HOME.copy()
+    leaning[3] = -0.0698 + 0.01
+    gate = make_gate("joint_velocity", joints=leaning)
+    gate.stop("a person said so")
+    path, _ = drive(gate, [None] * 5)
+    gate.reset(leaning, gripper=1.0)
+    path, passed = drive(gate, [at(np.full(7, -0.1))] * 20)
+    assert passed[-1].stopped is None and path[:, 3].max() <= -0.0698 and path[-1, 3] < path[0, 3]
+
+
 def test_an_old_action_is_not_executed():
     gate = make_gate("joint_velocity")
     late = gate.step(at(np.ones(7)), now=1.0, stamp=0.8, measured=HOME)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -34,20 +37,27 @@ def rotation_vector_rate(vector: Position, angular_velocity: Position) -> Positi
 
     The inverse left Jacobian of SO(3) (Sola et al. 2018, "A micro Lie theory", eq. 146).
     """
-    angle = float(np.linalg.norm(vector))
-    along = np.cross(vector, angular_velocity)
+    angle = math.hypot(*vector)
+    along = _cross(vector, angular_velocity)
     factor = 1 / 12
     if angle > 1e-4:
-        factor = 1 / angle**2 - (1 + np.cos(angle)) / (2 * angle * np.sin(angle))
-    return angular_velocity - along / 2 + factor * np.cross(vector, along)
+        factor = 1 / angle**2 - (1 + math.cos(angle)) / (2 * angle * math.sin(angle))
+    return angular_velocity - along / 2 + factor * _cross(vector, along)
 
 
 def angular_velocity(vector: Position, rate: Position) -> Position:
     """The angular velocity (rad/s, base frame) of a frame whose rotation vector changes at `rate`; the inverse."""
-    angle = float(np.linalg.norm(vector))
-    along = np.cross(vector, rate)
+    angle = math.hypot(*vector)
+    along = _cross(vector, rate)
     if angle < 1e-4:
         first, second = 0.5, 1 / 6
     else:
-        first, second = (1 - np.cos(angle)) / angle**2, (angle - np.sin(angle)) / angle**3
-    return rate + first * along + second * np.cross(vector, along)
+        first, second = (1 - math.cos(angle)) / angle**2, (angle - math.sin(angle)) / angle**3
+    return rate + first * along + second * _cross(vector, along)
+
+
+def _cross(a: Position, b: Position) -> Position:
+    """What `np.cross` takes thirty times as long for."""
+    product = np.empty(3)
+    mujoco.mju_cross(product, a, b)
+    return product

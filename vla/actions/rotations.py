@@ -3,13 +3,18 @@
 Radians throughout. Quaternions are `xyzw`; `wxyz` exists only for MuJoCo's sake. `rpy` is roll, pitch, yaw about the
 fixed x, y, z axes, R = Rz(yaw) Ry(pitch) Rx(roll) (REP-103). `rot6d` is the first two columns of the matrix, one
 after the other (Zhou et al. 2019, "On the Continuity of Rotation Representations in Neural Networks").
+
+A single rotation goes through MuJoCo's C, as control loops turn them over hundreds of times a second: what NumPy does
+around so little work takes ten times as long.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
+import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -52,6 +57,8 @@ def quaternion_to_axis_angle(values: Float[np.ndarray, "... 4"]) -> Float[np.nda
 
 
 def quaternion_to_matrix(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 3 3"]:
+    if values.ndim == 1:
+        return _one_matrix(values[[3, 0, 1, 2]])
     x, y, z, w = np.moveaxis(_unit(values), -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -64,6 +71,8 @@ def quaternion_to_matrix(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray
 def matrix_to_quaternion(matrix: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "... 4"]:
     """With w >= 0. Of the four ways to write it, the one without cancellation (Shepperd 1978)."""
     m = np.asarray(matrix)
+    if m.ndim == 2:
+        return _one_quaternion(m)[[1, 2, 3, 0]]
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
     wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
@@ -83,10 +92,18 @@ def matrix_to_quaternion(matrix: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarr
 
 
 def axis_angle_to_matrix(values: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3 3"]:
+    if values.ndim == 1:
+        quaternion, angle = np.empty(4), math.hypot(*values)
+        mujoco.mju_axisAngle2Quat(quaternion, np.divide(values, angle or 1.0, dtype=np.float64), angle)
+        return _one_matrix(quaternion)
     return quaternion_to_matrix(axis_angle_to_quaternion(values))
 
 
 def matrix_to_axis_angle(matrix: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "... 3"]:
+    if matrix.ndim == 2:
+        vector = np.empty(3)
+        mujoco.mju_quat2Vel(vector, _one_quaternion(matrix), 1.0)
+        return vector
     return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
 
 
@@ -132,6 +149,21 @@ def continuous(values: Float[np.ndarray, "T D"], representation: str) -> Float[n
             axis = here / max(angle := float(np.linalg.norm(here)), _TINY)
             here += 2 * np.pi * round((float(before @ axis) - angle) / (2 * np.pi)) * axis
     return near
+
+
+def _one_matrix(quaternion: Float[np.ndarray, " 4"]) -> Float[np.ndarray, "3 3"]:
+    """Of a quaternion wxyz, however long."""
+    unit, matrix = np.array(quaternion, np.float64), np.empty(9)
+    mujoco.mju_normalize4(unit)
+    mujoco.mju_quat2Mat(matrix, unit)
+    return matrix.reshape(3, 3)
+
+
+def _one_quaternion(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 4"]:
+    """wxyz, with w >= 0."""
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.asarray(matrix, np.float64).reshape(9))
+    return -quaternion if quaternion[0] < 0 else quaternion
 
 
 def _unit(q: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4"]:

@@ -70,10 +70,10 @@ class StateReader:
 
     def as_of(self, moment: float) -> NDArray[np.float32] | None:
         """The newest state captured at `moment` or before; the oldest held if all are later, None if there are none."""
-        held = [_stamped(message, "<f4") for message in self._slot.held()]
-        before = [one for one in held if one[0] <= moment]
-        found = before[-1] if before else held[0] if held else None
-        return None if found is None else found[1]
+        held = self._slot.held()
+        before = (message for message in reversed(held) if _STAMP.unpack_from(message)[0] <= moment)
+        found = next(before, held[0] if held else None)
+        return None if found is None else _stamped(found, "<f4")[1]
 
 
 class Senses:
@@ -85,17 +85,22 @@ class Senses:
         self._slots = {name: Slot(memory.cameras[name]) for name in names}
         self._frames: dict[str, tuple[float, NDArray[np.uint8]]] = {}
         self._states = StateReader(memory)
+        self._newest: Observation | None = None
 
     def observe(self) -> Observation | None:
         """The newest image of every camera, and the state as it was at the time of the oldest of them, its `stamp`.
 
         None until there is one of each.
         """
-        for name, slot in self._slots.items():
-            message = slot.take()
-            if message is not None:
-                stamp, pixels = _stamped(message, np.uint8)
-                self._frames[name] = stamp, pixels.reshape(self._cameras[name].height, self._cameras[name].width, 3)
+        come = {name: message for name, slot in self._slots.items() if (message := slot.take()) is not None}
+        if come or self._newest is None:
+            self._newest = self._put_together(come)
+        return self._newest
+
+    def _put_together(self, come: Mapping[str, bytes]) -> Observation | None:
+        for name, message in come.items():
+            stamp, pixels = _stamped(message, np.uint8)
+            self._frames[name] = stamp, pixels.reshape(self._cameras[name].height, self._cameras[name].width, 3)
         if len(self._frames) < len(self._slots):
             return None
         stamp = min(stamp for stamp, _ in self._frames.values())

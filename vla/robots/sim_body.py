@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from vla.actions.limits import JointLimiter, Motion
 from vla.errors import UserError
-from vla.processes import Ending, real_time
+from vla.processes import Ending, real_time, settle
 from vla.robots.gym_sim import GymRobot, make_robot
 from vla.robots.senses import StateWriter
 from vla.robots.sim_wires import BodySettings, BodyState, CommandReader, JointCommand, Wires, World
@@ -39,7 +39,9 @@ def run(world: World, wires: Wires, how: BodySettings, parent: int) -> None:
             if world.instruction is not None:
                 robot.set_instruction(world.instruction)
             log = BodyLog(Path(how.log)) if how.log else None
-            Body(robot, wires, how, state, log, real_time(how.priority, None)).live(ending)
+            body = Body(robot, wires, how, state, log, real_time(how.priority, None))
+            settle()
+            body.live(ending)
     except UserError as error:
         states.put(BodyState(phase="failed", error=str(error)[:2000]).pack())
     except Exception as error:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.errors import UserError
-from vla.processes import Ending, Maker, real_time, sleep_until
+from vla.processes import Ending, Maker, real_time, settle, sleep_until
 from vla.runtime.command_state import CommandState, Phase, Wishes, unpack_chunk
 from vla.runtime.command_stream import CommandStream, Waypoint
 from vla.runtime.safety_gate import Passed, SafetyGate
@@ -23,6 +23,8 @@ from vla.spec import RobotSpec
 
 _LONGEST_STOP = 20.0
 """Seconds of samples after which the process ends even if the robot should still not be at rest."""
+_AHEAD = 0.5
+"""Periods before a sample is due that it is computed: how long that takes does not move the moment it is sent."""
 
 
 class Servos(Protocol):
@@ -72,6 +74,7 @@ def run(
         gate.reset(*servos.measure())
         scheduling = real_time(how.priority, how.core)
         loop = CommandLoop(gate, servos, how, chunks, wishes, states, scheduling)
+        settle()
         loop.run(lambda: bool(ending))
     except Exception as error:
         states.put(CommandState(phase="failed", error=f"{type(error).__name__}: {error}"[:2000]).pack())
@@ -83,7 +86,7 @@ def run(
 
 
 class CommandLoop:
-    """One `tick` is one sample; `run` calls it on absolute deadlines."""
+    """One `tick` is one sample; `run` sends them on absolute deadlines."""
 
     def __init__(
         self, gate: SafetyGate, servos: Servos, how: Settings, chunks: Slot, wishes: Slot, states: Slot, scheduling: str
@@ -102,7 +105,7 @@ class CommandLoop:
 
     def run(self, ended: Callable[[], bool]) -> None:
         """Until `ended()`, and then until the robot is at rest."""
-        deadline = time.monotonic()
+        deadline = time.monotonic() + self._period
         left = int(_LONGEST_STOP / self._period)
         passed = None
         while left > 0:
@@ -110,13 +113,22 @@ class CommandLoop:
             if ending and passed is not None and passed.held and self._gate.at_rest:
                 break
             left -= ending
-            passed = self.tick(time.monotonic(), ending)
-            deadline = self._wait(deadline + self._period)
+            sleep_until(deadline - _AHEAD * self._period)
+            passed, measured = self._decide(deadline, ending)
+            sent = self._wait(deadline)
+            self._send(passed, measured, deadline)
+            deadline = sent + self._period
         if passed is not None:
             self._tell("ended", time.monotonic(), passed, self._servos.measure()[0])
 
-    def tick(self, now: float, ending: bool = False) -> Passed:
-        """One sample: hear, measure, decide, command, tell. ending: hold, whatever comes in."""
+    def tick(self, now: float) -> Passed:
+        """One sample, sent as soon as it is computed: hear, measure, decide, command, tell."""
+        passed, measured = self._decide(now, ending=False)
+        self._send(passed, measured, now)
+        return passed
+
+    def _decide(self, now: float, ending: bool) -> tuple[Passed, Float[np.ndarray, " N"]]:
+        """The sample to be sent at `now`, and the joints as measured. ending: hold, whatever comes in."""
         measured, gripper = self._servos.measure()
         self._hear(measured, gripper)
         action = None
@@ -124,11 +136,12 @@ class CommandLoop:
             self._stream.drop()
         else:
             action = self._stream.sample(now, Waypoint.of_gate(self._gate, now))
-        passed = self._gate.step(action, now, now, measured)
+        return self._gate.step(action, now, now, measured), measured
+
+    def _send(self, passed: Passed, measured: Float[np.ndarray, " N"], now: float) -> None:
         self._servos.command(passed.applied, passed.joints)
         self._ticks += 1
         self._tell("running", now, passed, measured)
-        return passed
 
     def _hear(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
         message = self._wishes.take()
@@ -156,7 +169,7 @@ class CommandLoop:
             self._refused = f"reset refused: {error}"
 
     def _wait(self, deadline: float) -> float:
-        """Sleep until the deadline. After a late one the grid starts anew: samples are never sent in a burst."""
+        """Sleep until the deadline; returns it. After a late one the grid starts anew: samples never burst."""
         late = sleep_until(deadline)
         self._late = max(self._late, late)
         if late > self._period / 2:

@@ -77,8 +77,9 @@ class ActionLayout:
         action = np.asarray(action, np.float64) * self._scale
         turn: Any = None
         if self._turn is not None:
-            # Written as a matrix it is only nearly a rotation; its first two columns make it one.
-            turn = rot6d_to_matrix(matrix_to_rot6d(self._written_turn(action)))
+            turn = self._written_turn(action)
+            if self._turn.rotation == "matrix":  # it is only nearly a rotation; its first two columns make it one
+                turn = rot6d_to_matrix(matrix_to_rot6d(turn))
         return Command(action[self._vector], turn, action[self._gripper])
 
     def encode(self, command: Command) -> Action:
@@ -117,8 +118,10 @@ class ActionLayout:
         written = action[self._slices[self._turn.name]]
         if np.abs(written).max() > _LARGEST_TURN:
             return False
-        if self._turn.rotation == "quaternion_xyzw" and abs(np.linalg.norm(written) - 1) > _ROUGH:
-            return False
+        if self._turn.rotation == "quaternion_xyzw":
+            return bool(abs(np.linalg.norm(written) - 1) <= _ROUGH)
+        if self._turn.rotation in ("axis_angle", "rpy"):
+            return True
         turn = self._written_turn(action)
         return bool(np.abs(turn @ turn.T - np.eye(3)).max() < _ROUGH and np.linalg.det(turn) > 0)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vla.errors import Unreachable, UserError
-from vla.processes import Ending, Maker
+from vla.processes import Ending, Maker, settle
 from vla.robots.base import Observation
 from vla.robots.senses import SenseMemory, Senses
 from vla.robots.stuck_camera import StuckCameras
@@ -183,6 +183,7 @@ def run(
         mailbox, port = SharedMailbox(memory.thoughts), ChunkPort(spec, memory.chunks)
         instructions = Slot(memory.instruction)
         loop = FastLoop(policy.make(), spec, Senses(spec, senses), instructions, mailbox, port, how)
+        settle()
         told = FastReport(0.0)
         while not ending:
             report = loop.turn()

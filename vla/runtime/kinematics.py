@@ -40,20 +40,29 @@ class ArmKinematics:
         joints = [self._find("joint", mujoco.mjtObj.mjOBJ_JOINT, name) for name in kinematics.joints]
         self._qpos = self._model.jnt_qposadr[joints]
         self._dofs = self._model.jnt_dofadr[joints]
-        self._base = self._find("base_frame", mujoco.mjtObj.mjOBJ_BODY, kinematics.base_frame)
+        base = self._find("base_frame", mujoco.mjtObj.mjOBJ_BODY, kinematics.base_frame)
+        moving = [name for name, joint in zip(kinematics.joints, joints, strict=True) if self._moves(joint, base)]
+        if moving:
+            raise UserError(f"kinematics: base_frame {kinematics.base_frame} is moved by joint {moving[0]}")
         self._tool, self._tool_is_site = self._find_tool(kinematics.tool_frame)
         self._jacobian = np.zeros((6, self._model.nv))
+        mujoco.mj_kinematics(self._model, self._data)
+        self._origin = self._data.xpos[base].copy()
+        self._to_base = self._data.xmat[base].reshape(3, 3).T.copy()
 
     def forward(self, joints: Joints) -> tuple[Position, Matrix]:
         """Tool position (3,) in metres and rotation (3, 3) at `joints` (N,) in rad."""
         self._place(joints)
-        to_base = self._data.xmat[self._base].reshape(3, 3).T
         place, turn = self._tool_pose()
-        return to_base @ (place - self._data.xpos[self._base]), to_base @ turn
+        return self._to_base @ (place - self._origin), self._to_base @ turn
 
     def positions(self, path: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "T 3"]:
         """The tool position at each sample of a joint path."""
-        return np.array([self.forward(joints)[0] for joints in path])
+        places = np.empty((len(path), 3))
+        for place, joints in zip(places, path, strict=True):
+            self._place(joints)
+            place[:] = self._tool_pose()[0]
+        return (places - self._origin) @ self._to_base.T
 
     def jacobian(self, joints: Joints) -> Float[np.ndarray, "6 N"]:
         """Tool velocity (m/s) and angular velocity (rad/s), in the base frame, per joint velocity (rad/s)."""
@@ -112,9 +121,14 @@ class ArmKinematics:
         mujoco.mj_comPos(self._model, self._data)
         take = mujoco.mj_jacSite if self._tool_is_site else mujoco.mj_jacBody
         take(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._tool)
-        to_base = self._data.xmat[self._base].reshape(3, 3).T
         columns = self._jacobian[:, self._dofs]
-        return np.concatenate([to_base @ columns[:3], to_base @ columns[3:]])
+        return (self._to_base @ columns.reshape(2, 3, -1)).reshape(6, -1)
+
+    def _moves(self, joint: int, body: int) -> bool:
+        """Whether the body hangs on the joint."""
+        while body and body != self._model.jnt_bodyid[joint]:
+            body = self._model.body_parentid[body]
+        return bool(body)
 
     def _find(self, what: str, kind: Any, name: str) -> int:
         found = mujoco.mj_name2id(self._model, kind, name)

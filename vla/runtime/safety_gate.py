@@ -29,7 +29,8 @@ from vla.spec import Limits, RobotSpec
 class GateSettings:
     """stale_s: an action older than this (s) is not executed. start_joint, start_tool, start_turn: how far (rad, m,
     rad) the first pose commanded may be from the measured one. hold_tolerance: tracking error (rad, any joint) up to
-    which a hold keeps the commanded pose. unreachable: error (m, rad) of inverse kinematics that is reported.
+    which a hold keeps the commanded pose, and a robot that leans on its limit counts as within it. unreachable: error
+    (m, rad) of inverse kinematics that is reported.
     """
 
     stale_s: float = 0.1
@@ -98,7 +99,8 @@ class SafetyGate:
     def reset(self, measured: Joints, gripper: float | None = None) -> None:
         """Begin, or begin again after a stop, from the measured joints (N,) and, if there is one, the gripper.
 
-        Raises UserError if the robot is outside its limits, RuntimeError while it still brakes.
+        Raises UserError if the robot is outside its limits, by more than it may be off where it was told to be, and
+        RuntimeError while it still brakes.
         """
         here = np.array(measured, np.float64)
         if self._safe is not None and not self.at_rest:
@@ -106,6 +108,7 @@ class SafetyGate:
         self._check_start(here, gripper)
         if self._safe is not None and self._tracks(here) and self.layout.mode != "joint_velocity":
             here = self.motion.position
+        here = np.clip(here, self._limiter.low, self._limiter.high)
         self._begin(here)
         self._posture = here
         self._gripper = np.full(self.layout.gripper_size, 0.0 if gripper is None else gripper)
@@ -193,7 +196,7 @@ class SafetyGate:
         if measured.shape != limiter.low.shape or not np.isfinite(measured).all():
             raise UserError(f"the measured joints must be {len(limiter.low)} finite numbers, got {measured}")
         for name, value, low, high in zip(self._joints, measured, limiter.low, limiter.high, strict=True):
-            if not low <= value <= high:
+            if not low - self.settings.hold_tolerance <= value <= high + self.settings.hold_tolerance:
                 raise UserError(f"{name} is at {value:.4f}, outside [{low}, {high}]: bring it back by hand")
         if self.layout.gripper_size and (gripper is None or not np.isfinite(gripper)):
             raise UserError(f"{self.spec.name} has a gripper: say how far it is open when the gate is reset")

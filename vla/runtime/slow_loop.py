@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla.errors import Unreachable, UserError
-from vla.processes import Ending, Maker
+from vla.processes import Ending, Maker, settle
 from vla.robots.senses import SenseMemory, Senses
 from vla.runtime.reports import Instruction, SlowReport, report_slot
 from vla.runtime.s2_worker import Looks, Thinker
@@ -78,6 +78,7 @@ def run(policy: Maker, spec: RobotSpec, senses: SenseMemory, memory: SlowMemory,
     try:
         mailbox = SharedMailbox(memory.thoughts)
         loop = SlowLoop(policy.make(), Senses(spec, senses), Slot(memory.instruction), mailbox, period)
+        settle()
         told = 0.0
         while not ending:
             report = loop.turn()
