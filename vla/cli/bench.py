@@ -118,7 +118,7 @@ def _serve(args: argparse.Namespace) -> Document:
 def _runtime(args: argparse.Namespace) -> Document:
     from vla.bench.runtime import bench_runtime
 
-    return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, Path("outputs/runtime"))
+    return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, args.out or Path("outputs/runtime"))
 
 
 def _dds(args: argparse.Namespace) -> Document:

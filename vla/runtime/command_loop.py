@@ -116,7 +116,7 @@ class CommandLoop:
             sleep_until(deadline - _AHEAD * self._period)
             passed, measured = self._decide(deadline, ending)
             sent = self._wait(deadline)
-            self._send(passed, measured, deadline)
+            self._send(passed, measured, sent)
             deadline = sent + self._period
         if passed is not None:
             self._tell("ended", time.monotonic(), passed, self._servos.measure()[0])
