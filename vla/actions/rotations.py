@@ -4,8 +4,8 @@ Radians throughout. Quaternions are `xyzw`; `wxyz` exists only for MuJoCo's sake
 fixed x, y, z axes, R = Rz(yaw) Ry(pitch) Rx(roll) (REP-103). `rot6d` is the first two columns of the matrix, one
 after the other (Zhou et al. 2019, "On the Continuity of Rotation Representations in Neural Networks").
 
-A single rotation goes through MuJoCo's C, as control loops turn them over hundreds of times a second: what NumPy does
-around so little work takes ten times as long.
+A single axis-angle or quaternion goes through MuJoCo's C, as control loops turn them over hundreds of times a second:
+what NumPy does around so little work takes ten times as long.
 """
 
 from __future__ import annotations

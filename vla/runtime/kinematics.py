@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from vla import assets
 from vla.actions.poses import Matrix, Position
+from vla.actions.rotations import matrix_to_axis_angle
 from vla.errors import UserError
 from vla.spec import Kinematics
 
@@ -102,10 +103,7 @@ class ArmKinematics:
 
     def _error(self, joints: Joints, position: Position, rotation: Matrix) -> Float[np.ndarray, " 6"]:
         here, facing = self.forward(joints)
-        quaternion, turn = np.zeros(4), np.zeros(3)
-        mujoco.mju_mat2Quat(quaternion, (rotation @ facing.T).ravel())
-        mujoco.mju_quat2Vel(turn, quaternion, 1.0)
-        return np.concatenate([position - here, turn])
+        return np.concatenate([position - here, matrix_to_axis_angle(rotation @ facing.T)])
 
     def _place(self, joints: Joints) -> None:
         self._data.qpos[self._qpos] = joints

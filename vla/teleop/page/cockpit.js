@@ -89,7 +89,7 @@ function beat() {
 }
 
 function takeHold(on) {
-  beat(); // however quickly it is pressed: open before, held after
+  if (on) beat(); // however quickly it is pressed: open before, held after
   hand.clutch = on && state?.role === "operator" && !state.stopped;
   if (!hand.clutch) letGo();
   $("#hold").setAttribute("aria-pressed", hand.clutch);
