@@ -7,12 +7,14 @@ import importlib
 import multiprocessing
 import operator
 import os
+import re
 import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -20,6 +22,8 @@ from vla.errors import UserError
 
 SPAWN = multiprocessing.get_context("spawn")
 """Forking a process that has threads (torch has, and so has OpenGL) copies locks that nobody will release."""
+_PREFIX = "vla-"
+"""Before the names of parts, among the processes of the system."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Part:
 
     def start(self) -> None:
         self._process = SPAWN.Process(
-            target=self._main, args=(*self._arguments, os.getpid()), name=f"vla-{self.name}", daemon=True
+            target=self._main, args=(*self._arguments, os.getpid()), name=_PREFIX + self.name, daemon=True
         )
         self._process.start()
 
@@ -135,6 +139,25 @@ def sleep_until(moment: float) -> float:
     while (left := moment - time.monotonic()) > 0:
         time.sleep(left)
     return -left
+
+
+def anonymous_mb(pid: int | None = None) -> float | None:
+    """Memory (MB) of a process (None: this one) but for pages of files, which the system can drop at any time.
+
+    None if there is no such process, or the system does not say (it is not Linux).
+    """
+    try:
+        status = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024e-6
+
+
+def memory_of_parts() -> dict[str, float]:
+    """Memory (MB) as `anonymous_mb` counts it: of this process, called main, and of each `Part` that it has running."""
+    pids = {"main": os.getpid()} | {one.name.removeprefix(_PREFIX): one.pid for one in SPAWN.active_children()}
+    return {name: held for name, pid in pids.items() if (held := anonymous_mb(pid)) is not None}
 
 
 def settle() -> None:

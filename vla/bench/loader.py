@@ -19,6 +19,7 @@ from vla.bench.table import Row, report
 from vla.data.cache import build_cache
 from vla.data.frames import Encoding
 from vla.data.loader import Loader, LoaderConfig
+from vla.processes import anonymous_mb
 
 PEER = "LeRobotDataset"
 HORIZON, BATCH = 50, 64
@@ -124,7 +125,7 @@ def _repeat(dataset: Path, out: Path, copies: int) -> None:
 
 
 def _epoch_memory(kind: str, root: Path) -> float:
-    """Anonymous memory of this process in MB after reading every frame: pages of files can be dropped at any time."""
+    """Memory of this process (MB) after reading every frame, but for pages of files."""
     if kind == "ours":
         loader = _loader(root, None, 0)
         for step in range(round(loader.steps_per_epoch)):
@@ -133,8 +134,9 @@ def _epoch_memory(kind: str, root: Path) -> float:
         dataset = _peer(root)
         for index in np.random.default_rng(0).permutation(len(dataset))[: FEW * SHORT]:
             dataset[int(index)]
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1000
+    held = anonymous_mb()
+    assert held is not None, "memory can only be told on Linux"
+    return held
 
 
 if __name__ == "__main__":

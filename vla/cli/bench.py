@@ -12,7 +12,7 @@ from vla.cli.common import add_command, add_workers, check_outputs, write_json
 from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
-ENVIRONMENTS = {"suites": "metaworld", "policies": "tabletop", "dds": "tabletop"}
+ENVIRONMENTS = {"suites": "metaworld"} | dict.fromkeys(("policies", "dds", "soak"), "tabletop")
 
 Document = dict[str, Any]
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "--env",
         type=environment,
         metavar="E",
-        help="default tabletop-suite; suites: metaworld; policies, dds: tabletop",
+        help="default tabletop-suite; suites: metaworld; policies, dds, soak: tabletop",
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         "--seconds",
         type=seconds,
         metavar="S",
-        help="how long (runtime: 30 of each, dds: 60, teleop: 600, policies: 1800)",
+        help="how long (runtime: 30 of each, dds: 60, teleop: 600, policies: 1800, soak: 3600)",
     )
     parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
@@ -121,6 +121,12 @@ def _runtime(args: argparse.Namespace) -> Document:
     return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, args.out or Path("outputs/runtime"))
 
 
+def _soak(args: argparse.Namespace) -> Document:
+    from vla.bench.soak import bench_soak
+
+    return bench_soak(args.policy, args.env, args.seed, args.seconds or 3600.0, args.out or Path("outputs/soak"))
+
+
 def _dds(args: argparse.Namespace) -> Document:
     if args.episodes:
         from vla.bench.dds_episodes import bench_episodes
@@ -195,6 +201,7 @@ BENCHES: dict[str, tuple[str, Callable[[argparse.Namespace], Document]]] = {
         "how regularly a robot is commanded at two speeds, and by the same model in one thread (see --policy)",
         _runtime,
     ),
+    "soak": ("whether a run of an hour keeps its rate and its memory, and leaves nothing behind (see --policy)", _soak),
     "dds": (
         "write-to-take time and losses of images and joint states over DDS, beside stock cyclonedds (see --seconds); "
         "with --episodes, success on a simulated robot over DDS and in process",

@@ -1,4 +1,4 @@
-"""One picture of a run in wall-clock time: was the robot told in time, and on how old a thought?"""
+"""One picture of a run in wall-clock time: was the robot told in time, on how old a thought, in how much memory?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
     from matplotlib import pyplot
 
     began = telemetry.began
-    figure, axes = pyplot.subplots(4, 1, figsize=(9, 8), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(5, 1, figsize=(9, 10), sharex=True, layout="constrained")
     periods = 1e3 * np.diff(receipts)
     axes[0].plot(receipts[1:] - began, periods, ".", markersize=2)
     axes[0].axhline(1e3 * nominal, linewidth=0.8, color="grey")
@@ -34,8 +34,13 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
         if waits is not None:
             axes[3].axvline(moment - began, color="tab:red", alpha=0.2)
     axes[3].set_ylabel("age of the thought, s\n(red: the robot holds)")
-    axes[3].set_xlabel("s")
-    axes[3].set_xlim(0, (telemetry.ended or telemetry.began) - began)
+    for name in telemetry.memory[-1][1] if telemetry.memory else ():
+        seen = [(moment - began, held[name]) for moment, held in telemetry.memory if name in held]
+        axes[4].plot(*zip(*seen, strict=True), linewidth=0.8, label=name)
+    axes[4].set_ylabel("memory, MB")
+    axes[4].legend(fontsize="small", ncols=6)
+    axes[4].set_xlabel("s")
+    axes[4].set_xlim(0, (telemetry.ended or telemetry.began) - began)
     for one in axes:
         one.set_ylim(bottom=0)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,16 +12,20 @@ from typing import Any, TextIO
 import numpy as np
 from jaxtyping import Float
 
+from vla.processes import memory_of_parts
 from vla.runtime.supervisor import Watch
 
 _RECENT = 2.0
 """Seconds over which live rates are counted."""
+_WEIGH_EVERY = 1.0
+"""Seconds between two looks at how much memory the processes hold."""
 
 
 class RunTelemetry:
     """Collects `Watch`es. file: JSON lines, one per watch; `time` is in seconds on `time.monotonic`, as all stamps are.
 
     s1_delays, s2_delays: from the capture of the images to a chunk and to a thought (s).
+    memory: when, and how much (MB) each process held (`vla.processes.memory_of_parts`).
     A disk that is full ends the writing, not the run: `lost` then says why.
     """
 
@@ -36,6 +40,7 @@ class RunTelemetry:
         self.s2_delays: list[float] = []
         self.ages: list[tuple[float, float]] = []
         self.holds: list[tuple[float, str | None]] = []
+        self.memory: list[tuple[float, dict[str, float]]] = []
         self.events: list[str] = []
         self.late_chunks = self.refused_chunks = 0
         self.lost = ""
@@ -64,7 +69,16 @@ class RunTelemetry:
                 self.s1_delays.append(1e-3 * fast.ms + (fast.image_age_s or 0.0))
                 self.late_chunks += fast.late
                 self.refused_chunks += bool(fast.refused)
-        self._write(watch, more or {})
+        self._write(watch, {**self._weigh(), **(more or {})})
+
+    def _weigh(self) -> dict[str, Any]:
+        """What the processes hold, if it is time to look again."""
+        now = time.monotonic()
+        if self.memory and now < self.memory[-1][0] + _WEIGH_EVERY:
+            return {}
+        held = memory_of_parts()
+        self.memory.append((now, held))
+        return {"memory_mb": held}
 
     def live(self) -> dict[str, Any]:
         """The last moments, for a line on a terminal."""
@@ -99,6 +113,7 @@ class RunTelemetry:
             "starvations": state.starvations if state else 0,
             "clamps": dict(state.counts) if state else {},
             "stopped": state.stopped if state else None,
+            "memory_mb": self.memory[-1][1] if self.memory else {},
             "scheduling": state.scheduling if state else "",
             "events": self.events,
         }

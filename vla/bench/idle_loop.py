@@ -1,0 +1,78 @@
+"""A loop that does nothing, 200 times a second, while something is measured: no loop of ours can be more regular."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from vla.bench.table import Row
+from vla.processes import SPAWN, Ending, real_time, sleep_until
+from vla.robots.sim_body import DT
+
+IDLE = "an empty loop at the same time"
+
+Times = Float[np.ndarray, " N"]
+
+
+@contextmanager
+def idle_loop(priority: int) -> Iterator[Callable[[], Times]]:
+    """Runs it on the first core, under SCHED_FIFO at `priority` if that is granted, in a process of its own.
+
+    Gives what ends it and returns when it was awake (s, on `time.monotonic`).
+    """
+    ours, its = SPAWN.Pipe()
+    process = SPAWN.Process(target=_idle, args=(its, priority, os.getpid()), daemon=True)
+    process.start()
+    its.close()
+
+    def ended() -> Times:
+        ours.send(None)
+        times: Times = ours.recv()
+        process.join()
+        return times
+
+    try:
+        yield ended
+    finally:
+        process.terminate()
+        process.join()
+        ours.close()
+
+
+def regularity(periods: Float[np.ndarray, " N"]) -> dict[tuple[str, str], float]:
+    """By name and unit, of periods in ms: the error is the deviation from 5 ms, the gap the longest of them."""
+    p50, p99 = np.percentile(np.abs(periods - 1e3 * DT), [50, 99])
+    return {
+        ("commands", "1/s"): 1e3 / float(periods.mean()),
+        ("period error p50", "ms"): float(p50),
+        ("period error p99", "ms"): float(p99),
+        ("largest gap", "ms"): float(periods.max()),
+    }
+
+
+def beside_idle(receipts: Times, idle: Times) -> list[Row]:
+    """How regular commands were, received at `receipts` (s), beside what the empty loop did from first to last."""
+    meanwhile = idle[(idle >= receipts[0]) & (idle <= receipts[-1])]
+    ours, theirs = (regularity(1e3 * np.diff(times)) for times in (receipts, meanwhile))
+    kinds = (("period error p99", "ms"), ("largest gap", "ms"))
+    return [Row(kind[0], ours[kind], kind[1], IDLE, theirs[kind]) for kind in kinds]
+
+
+def _idle(pipe: Any, priority: int, parent: int) -> None:
+    """The process's main function."""
+    ending = Ending(parent)
+    real_time(priority, min(os.sched_getaffinity(0)))
+    times: list[float] = []
+    deadline = time.monotonic()
+    while not ending and not pipe.poll():
+        deadline = max(deadline + DT, time.monotonic() - DT)
+        sleep_until(deadline)
+        times.append(time.monotonic())
+    if not ending:
+        pipe.send(np.array(times))
