@@ -77,6 +77,17 @@ def load_here(name: str, robot: RobotSpec | None = None) -> TandemPolicy:
     return TandemPolicy.from_pretrained(folder, robot=robot)
 
 
+def can_be_exported(name: str) -> bool:
+    """Whether `vla export` would make a faster policy of it on a CPU, and has not yet."""
+    if is_remote(name) or is_peer(name):
+        return False
+    folder = assets.find("policy", name)
+    from vla.tandem import CONFIG_FILE, ENGINE_FILE, read_config
+
+    known = (folder / CONFIG_FILE).is_file() and not (folder / ENGINE_FILE).exists()
+    return known and read_config(folder).fast.head != "fast"
+
+
 def policy_maker(name: str, robot: RobotSpec | None = None) -> Maker:
     """How the processes of S1 and S2 get it in real time. Raises UserError as `check_policy` does.
 

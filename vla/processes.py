@@ -156,7 +156,8 @@ def anonymous_mb(pid: int | None = None) -> float | None:
 
 def memory_of_parts() -> dict[str, float]:
     """Memory (MB) as `anonymous_mb` counts it: of this process, called main, and of each `Part` that it has running."""
-    pids = {"main": os.getpid()} | {one.name.removeprefix(_PREFIX): one.pid for one in SPAWN.active_children()}
+    parts = (one for one in SPAWN.active_children() if one.name.startswith(_PREFIX))
+    pids = {"main": os.getpid()} | {one.name.removeprefix(_PREFIX): one.pid for one in parts}
     return {name: held for name, pid in pids.items() if (held := anonymous_mb(pid)) is not None}
 
 

@@ -1,10 +1,12 @@
 """`vla eval --real-time`: the same episodes on a robot that does not wait, paired with those on simulated time."""
 
 import json
+import shutil
 
 import pytest
 
 from vla.cli import main
+from vla.policies import can_be_exported
 
 WHERE = ["eval", "--policy", "tabletop", "--env", "tabletop", "--task", "lift", "--episodes", "1", "--seed", "100000"]
 
@@ -34,3 +36,21 @@ def test_what_only_simulated_time_can_do_is_refused(more, tmp_path, capsys):
     assert main([*WHERE, "--real-time", *more]) == 2
     said = capsys.readouterr().err
     assert "are for simulated time, not --real-time" in said and said.count("\n") == 1
+
+
+def test_a_rollout_leaves_its_numbers_and_says_what_would_be_faster(tmp_path, capsys):
+    where = ["--policy", "tabletop", "--env", "tabletop", "--seconds", "2", "--seed", "7", "--out", str(tmp_path)]
+    assert main(["rollout", "--real-time", *where]) == 0
+    assert "vla export --policy tabletop" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["s1_hz"] > 0 and summary["memory_mb"]["s1"] > 10 and (tmp_path / "run.png").is_file()
+    lines = [json.loads(line) for line in (tmp_path / "telemetry.jsonl").read_text().splitlines()]
+    assert lines[-1]["command"]["tick"] > 0 and any("memory_mb" in line for line in lines)
+
+
+def test_only_a_policy_that_can_be_exported_is_said_to_be_slow(untrained, tmp_path):
+    assert can_be_exported(str(untrained)) and not can_be_exported("ws://127.0.0.1:1")
+    there = tmp_path / "exported"
+    shutil.copytree(untrained, there)
+    (there / "s1.onnx").touch()
+    assert not can_be_exported(str(there))

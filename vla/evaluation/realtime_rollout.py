@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
+from vla.policies import can_be_exported
 from vla.runtime.run_telemetry import RunTelemetry, percentiles
 
 _LINE_EVERY = 1.0
@@ -42,6 +43,9 @@ def realtime_rollout(run: RealTimeRun) -> RunResult:
     for lost in (*result.lost, *_leave(run, summary)):
         console.print(lost, highlight=False)
     console.print(f"telemetry.jsonl, summary.json and run.png are in {run.out}", highlight=False)
+    if can_be_exported(run.policy):
+        faster = f"vla export --policy {run.policy} --out DIR"
+        console.print(f"S1 ran in PyTorch: as {faster} makes it, a chunk takes half as long", highlight=False)
     return result
 
 
