@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def start(joints=(0.0,) * 7, gripper=()) -> Waypoint:
 
 def play(stream: CommandStream, begin: float, samples: int, here: Waypoint) -> list:
     first = round(begin / DT)
-    return [stream.sample(k * DT, here) for k in range(first, first + samples)]
+    return [stream.sample(k * DT, lambda: here) for k in range(first, first + samples)]
 
 
 def line(rows: int, first: float = 1.0, slope: float = 1.0) -> np.ndarray:
@@ -148,7 +149,7 @@ def test_behind_it_the_gate_brings_a_starved_robot_to_rest_within_its_limits():
     stream.submit(TimedChunk(0.0, HOME + line(4, first=2, slope=2)))
     path, held = [HOME] * 3, []
     for k in range(120):
-        passed = gate.step(stream.sample(k * DT, Waypoint.of_gate(gate, k * DT)), k * DT, k * DT, path[-1])
+        passed = gate.step(stream.sample(k * DT, partial(Waypoint.of_gate, gate, k * DT)), k * DT, k * DT, path[-1])
         path.append(passed.joints)
         held.append(passed.held)
     speed = np.diff(path, axis=0) / DT

@@ -55,6 +55,8 @@ class JointLimiter:
         self.velocity = np.array(limits.velocity, np.float64)
         self.acceleration = np.array(limits.acceleration, np.float64)
         self.jerk = np.array(limits.jerk, np.float64)
+        # What a sample changes at most: the velocity, and what it changes the velocity by.
+        self._most, self._grain = self.acceleration * dt, self.jerk * dt**2
 
     def window(self, motion: Motion) -> tuple[Batch, Batch]:
         """The accelerations (low, high) that break no jerk or acceleration limit and lead to no velocity limit."""
@@ -79,7 +81,7 @@ class JointLimiter:
         """
         low, high = self.window(motion)
         exact = ((target - motion.position) / self.dt - motion.velocity) / self.dt
-        smooth = np.abs((target - motion.position) / self.dt - speed) <= self.acceleration * self.dt * (1 + 1e-6)
+        smooth = np.abs((target - motion.position) / self.dt - speed) <= self._most * (1 + 1e-6)
         slack = 1e-6 * self.acceleration
         direct = smooth & (exact >= low - slack) & (exact <= high + slack)
         if direct.all():
@@ -102,7 +104,7 @@ class JointLimiter:
         In velocity gained per sample: u - i, u - 2i, ... down to the acceleration limit at most, as long as there is
         velocity left to be back at zero in time; then w, w - i, w - 2i, ..., which sum to what is left.
         """
-        dt, grain, most = self.dt, self.jerk * self.dt**2, self.acceleration * self.dt
+        dt, grain, most = self.dt, self._grain, self._most
         gain = motion.acceleration * dt
         coasting = motion.velocity + np.sign(gain) * self._ramp_sum(np.abs(gain) - grain)
         side = np.where(coasting < 0, -1.0, 1.0)
@@ -134,7 +136,7 @@ class JointLimiter:
 
         Per sample the velocity grows by w, w - i, w - 2i, ... with i = jerk dt^2: n terms sum to n w - i n (n - 1) / 2.
         """
-        grain = self.jerk * self.dt**2
+        grain = self._grain
         gap = np.maximum(gap, 0.0)
         terms = np.maximum(np.ceil((np.sqrt(1 + 8 * gap / grain) - 1) / 2), 1)
         first = (gap + grain * terms * (terms - 1) / 2) / terms
@@ -157,7 +159,7 @@ class JointLimiter:
 
     def _ramp_sum(self, first: Batch) -> Batch:
         """w + (w - i) + (w - 2i) + ..., as long as the terms are positive."""
-        grain = self.jerk * self.dt**2
+        grain = self._grain
         terms = np.maximum(np.ceil(first / grain), 0)
         return terms * first - grain * terms * (terms - 1) / 2
 

@@ -135,7 +135,7 @@ class CommandLoop:
         if ending or self._gate.stopped is not None:
             self._stream.drop()
         else:
-            action = self._stream.sample(now, Waypoint.of_gate(self._gate, now))
+            action = self._stream.sample(now, lambda: Waypoint.of_gate(self._gate, now))
         return self._gate.step(action, now, now, measured), measured
 
     def _send(self, passed: Passed, measured: Float[np.ndarray, " N"], now: float) -> None:

@@ -8,6 +8,7 @@ behind brings the robot to rest. Pure logic: time is given, so that tests and si
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +84,10 @@ class CommandStream:
         """Forget every chunk: there is nothing to say until the next one."""
         self._path, self._pending, self._said = [], None, None
 
-    def sample(self, now: float, here: Waypoint) -> Action | None:
-        """The action (A,) for this moment (s), or None: hold. here: where the robot is commanded to be, to start from.
+    def sample(self, now: float, here: Callable[[], Waypoint]) -> Action | None:
+        """The action (A,) for this moment (s), or None: hold. In delta mode it is the delta from the sample before.
 
-        In delta mode it is the delta from the sample before.
+        here: gives where the robot is commanded to be; asked for where the stream begins.
         """
         if self._pending is not None and now >= self._pending.start - EPSILON:
             self._take_over(self._pending, now, here)
@@ -101,19 +102,19 @@ class CommandStream:
         turn: Matrix | None = point.turn
         vector = point.vector
         if self._layout.mode == "ee_delta":
-            before = self._said or here
+            before = self._said or here()
             vector, turn = delta_between(before.vector, before.turn, point.vector, point.turn)
         self._said = point
         return self._layout.encode(Command(vector, turn, point.gripper))
 
-    def _take_over(self, chunk: TimedChunk, now: float, here: Waypoint) -> None:
+    def _take_over(self, chunk: TimedChunk, now: float, here: Callable[[], Waypoint]) -> None:
         """Lead from where the stream is now through the knots that are still ahead."""
         first = int((now - chunk.start) / self._period + EPSILON)
         if first >= len(chunk.actions):
             self.outdated += 1
             return
         running = bool(self._path) and now <= self._path[-1].time + EPSILON
-        begin = self._at(now) if running else here
+        begin = self._at(now) if running else here()
         knots = self._knots(chunk, first, begin)
         # A knot that is almost there could only be reached by a jerk; the next one is soon enough.
         while len(knots) > 1 and knots[0].time < now + self._period / 2:

@@ -46,6 +46,11 @@ class ArmKinematics:
         if moving:
             raise UserError(f"kinematics: base_frame {kinematics.base_frame} is moved by joint {moving[0]}")
         self._tool, self._tool_is_site = self._find_tool(kinematics.tool_frame)
+        # Views of what MuJoCo works on: each access of an attribute of its data makes another.
+        data = self._data
+        places, turns = (data.site_xpos, data.site_xmat) if self._tool_is_site else (data.xpos, data.xmat)
+        self._configuration = data.qpos
+        self._tool_place, self._tool_turn = places[self._tool], turns[self._tool].reshape(3, 3)
         self._jacobian = np.zeros((6, self._model.nv))
         mujoco.mj_kinematics(self._model, self._data)
         self._origin = self._data.xpos[base].copy()
@@ -54,15 +59,14 @@ class ArmKinematics:
     def forward(self, joints: Joints) -> tuple[Position, Matrix]:
         """Tool position (3,) in metres and rotation (3, 3) at `joints` (N,) in rad."""
         self._place(joints)
-        place, turn = self._tool_pose()
-        return self._to_base @ (place - self._origin), self._to_base @ turn
+        return self._to_base @ (self._tool_place - self._origin), self._to_base @ self._tool_turn
 
     def positions(self, path: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "T 3"]:
         """The tool position at each sample of a joint path."""
         places = np.empty((len(path), 3))
         for place, joints in zip(places, path, strict=True):
             self._place(joints)
-            place[:] = self._tool_pose()[0]
+            place[:] = self._tool_place
         return (places - self._origin) @ self._to_base.T
 
     def jacobian(self, joints: Joints) -> Float[np.ndarray, "6 N"]:
@@ -106,14 +110,8 @@ class ArmKinematics:
         return np.concatenate([position - here, matrix_to_axis_angle(rotation @ facing.T)])
 
     def _place(self, joints: Joints) -> None:
-        self._data.qpos[self._qpos] = joints
+        self._configuration[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
-
-    def _tool_pose(self) -> tuple[Position, Matrix]:
-        data, tool = self._data, self._tool
-        if self._tool_is_site:
-            return data.site_xpos[tool], data.site_xmat[tool].reshape(3, 3)
-        return data.xpos[tool], data.xmat[tool].reshape(3, 3)
 
     def _jacobian_here(self) -> Float[np.ndarray, "6 N"]:
         mujoco.mj_comPos(self._model, self._data)
