@@ -258,6 +258,22 @@ def test_a_stream_within_the_limits_passes_unchanged(limits):
     assert not gate.counts and not any(one.rules for one in passed)
 
 
+@pytest.mark.parametrize("mode", ["ee_delta", "ee_pose"])
+def test_a_tool_that_pushes_against_its_box_moves_on_along_it(mode):
+    gate = make_gate(mode)
+    (x, y, z), turn = gate.pose
+    up = 0.003 * np.minimum(np.arange(1500), 300)
+    aside = 0.0002 * np.maximum(np.arange(1500) - 500, 0)
+    asked = np.stack([np.full(1500, x), y + aside, z + up], 1)
+    if mode == "ee_delta":
+        actions = [at([*step, 0, 0, 0]) for step in np.diff(asked, axis=0)]
+    else:
+        actions = [at([*place, *FROM_MATRIX["quaternion_xyzw"](turn)]) for place in asked]
+    path, _ = drive(gate, actions)
+    assert_within_limits(path, TABLETOP.limits)
+    np.testing.assert_allclose(gate.pose[0], [x, y + 0.2, TABLETOP.limits.workspace.z[1]], atol=1e-3)
+
+
 def test_a_delta_within_the_limits_moves_the_tool_by_just_that():
     gate = make_gate("ee_delta")
     place = gate.pose[0]

@@ -21,6 +21,10 @@ POSTURE_GAIN = 0.002
 """Share of the way back to the preferred posture per call, in the directions that do not move the tool."""
 _STEP_LIMIT = 0.2
 """Largest pose error (m, rad) one iteration works on: the linearisation holds no further."""
+_STIFFER = 30.0
+"""So much more damping has the next step after one that led further away."""
+_PULLED = 1e-4
+"""Pose error (m, rad) that the pull towards the posture may leave for the next step to mend."""
 CLOSE = 1e-7
 """Pose error (m, rad) at which the inverse is good enough."""
 
@@ -72,7 +76,11 @@ class ArmKinematics:
     def jacobian(self, joints: Joints) -> Float[np.ndarray, "6 N"]:
         """Tool velocity (m/s) and angular velocity (rad/s), in the base frame, per joint velocity (rad/s)."""
         self._place(joints)
-        return self._jacobian_here()
+        mujoco.mj_comPos(self._model, self._data)
+        take = mujoco.mj_jacSite if self._tool_is_site else mujoco.mj_jacBody
+        take(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._tool)
+        columns = self._jacobian[:, self._dofs]
+        return (self._to_base @ columns.reshape(2, 3, -1)).reshape(6, -1)
 
     def inverse(
         self,
@@ -88,22 +96,30 @@ class ArmKinematics:
 
         Damped least squares (Buss 2004); freedom that is left over is pulled towards `posture`. The error is in
         metres or radians, whichever is larger. A few iterations bring a sample's worth of motion to rounding; a far
-        pose is approached over several samples.
+        pose is approached over several samples. No step leads further away (Levenberg-Marquardt), so for a pose out of
+        reach the joints settle where they come nearest.
         """
         joints = np.clip(start, low, high)
         pull = POSTURE_GAIN * (posture - joints)
+        error, damping = self._error(joints, position, rotation), 1.0
         for _ in range(iterations):
-            error = self._error(joints, position, rotation)
-            if np.abs(error).max() < CLOSE and not pull.any():
-                break
-            jacobian = self._jacobian_here()
             size = float(np.abs(error).max())
+            if size < CLOSE and not pull.any():
+                break
+            if damping == 1.0:  # otherwise they are those of the try before
+                jacobian = self.jacobian(joints)
+                square = jacobian @ jacobian.T
             wanted = error * min(1.0, _STEP_LIMIT / max(size, CLOSE)) - jacobian @ pull
             # Damped where the error is large and the arm may be near a singularity; exact where it is small.
-            damped = jacobian @ jacobian.T + DAMPING * min(1.0, 10 * size + 1e-3) * np.eye(6)
-            joints = np.clip(joints + pull + jacobian.T @ np.linalg.solve(damped, wanted), low, high)
+            damped = square + damping * DAMPING * min(1.0, 10 * size + 1e-3) * np.eye(6)
+            tried = np.clip(joints + pull + jacobian.T @ np.linalg.solve(damped, wanted), low, high)
+            left = self._error(tried, position, rotation)
+            if np.linalg.norm(left) <= max(float(np.linalg.norm(error)), _PULLED):
+                joints, error, damping = tried, left, 1.0
+            else:
+                damping *= _STIFFER
             pull = np.zeros_like(joints)
-        return joints, float(np.abs(self._error(joints, position, rotation)).max())
+        return joints, float(np.abs(error).max())
 
     def _error(self, joints: Joints, position: Position, rotation: Matrix) -> Float[np.ndarray, " 6"]:
         here, facing = self.forward(joints)
@@ -112,13 +128,6 @@ class ArmKinematics:
     def _place(self, joints: Joints) -> None:
         self._configuration[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
-
-    def _jacobian_here(self) -> Float[np.ndarray, "6 N"]:
-        mujoco.mj_comPos(self._model, self._data)
-        take = mujoco.mj_jacSite if self._tool_is_site else mujoco.mj_jacBody
-        take(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._tool)
-        columns = self._jacobian[:, self._dofs]
-        return (self._to_base @ columns.reshape(2, 3, -1)).reshape(6, -1)
 
     def _moves(self, joint: int, body: int) -> bool:
         """Whether the body hangs on the joint."""

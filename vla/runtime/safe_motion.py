@@ -12,6 +12,13 @@ from vla.runtime.kinematics import ArmKinematics, Joints
 from vla.runtime.tool_guard import ToolGuard
 
 _SHARES = np.linspace(0.0, 1.0, 17)[:, None]
+_EASED = np.array([0.75, 0.5, 0.25])[:, None]
+_SLID = np.array([1.0, 0.5, 0.25])[:, None]
+"""Shares of what is wanted, and of sliding along the edge of the box, that are tried where the whole is not safe."""
+_CLOSE = 1e-5
+"""Joint distance (rad) at which a goal beyond the edge is as near as it gets."""
+_GENTLE = 0.1
+"""The share of the way to its goal that a sliding joint goes in a sample, at most."""
 
 
 class SafeMotion:
@@ -37,8 +44,11 @@ class SafeMotion:
         following = self._way[min(1, len(self._way) - 1)]
         return ((following - motion.position) / dt - motion.velocity) / dt
 
-    def advance(self, wanted: Joints, rules: list[str]) -> None:
-        """One sample at the acceleration `wanted` (N,), or as much of it as is safe; `rules` gets what forbade it."""
+    def advance(self, wanted: Joints, rules: list[str], goal: Joints | None = None) -> None:
+        """One sample at the acceleration `wanted` (N,), or as much of it as is safe; `rules` gets what forbade it.
+
+        goal: the joints (N,) it leads to, if any. Where the tool's box forbids the way there, the tool slides along.
+        """
         brake = self.braking
         if not np.isfinite(wanted).all():
             rules.append("non_finite")
@@ -52,10 +62,9 @@ class SafeMotion:
         broken = self._tool.broken(self.pose[0], way)
         if broken:
             rules.append(broken)
-            wanted = self._within_tool_limits(wanted, brake)
-            way = self._way_after(wanted)
-        if (wanted == brake).all() and len(self._way) > 1:
-            way = self._way[1:]  # already found good, to the last bit
+            wanted, way = self._within_tool_limits(wanted, brake, goal)
+        elif (wanted == brake).all():
+            way = self._way_on
         self.motion = self.motion.then(wanted, self._limiter.dt)
         if self.motion.is_rest:
             self.motion = Motion.rest(self.motion.position)
@@ -69,13 +78,37 @@ class SafeMotion:
         share = np.logical_and.accumulate(fine, 0).sum(0) - 1
         return np.where(share < 0, brake, tries[np.maximum(share, 0), np.arange(len(brake))])
 
-    def _within_tool_limits(self, wanted: Joints, brake: Joints) -> Joints:
-        for share in (0.75, 0.5, 0.25):
-            eased = brake + share * (wanted - brake)
-            way = self._way_after(eased)
-            if self._limiter.keeps_position(way).all() and self._tool.broken(self.pose[0], way) is None:
-                return eased
-        return brake
+    def _within_tool_limits(self, wanted: Joints, brake: Joints, goal: Joints | None) -> tuple[Joints, np.ndarray]:
+        """The acceleration, and the way to rest that follows it."""
+        tries = brake + _EASED * (wanted - brake)
+        slide = None if goal is None else self._slide(goal, brake)
+        if slide is not None:
+            tries = np.concatenate([tries, brake + _SLID * (slide - brake)])
+        ways = self._way_after(tries)
+        for i in np.flatnonzero(self._limiter.keeps_position(ways).all(-1)):
+            if self._tool.broken(self.pose[0], ways[:, i]) is None:
+                return tries[i], ways[:, i]
+        return brake, self._way_on
+
+    def _slide(self, goal: Joints, brake: Joints) -> Joints | None:
+        """The acceleration that leads along the edge of the box towards `goal`, all joints in proportion."""
+        limiter, motion = self._limiter, self.motion
+        step = self._tool.along(self.pose[0], motion.position, goal - motion.position)
+        size = np.abs(step)
+        if size.max() < _CLOSE:
+            return None
+        size = np.maximum(size, _CLOSE)
+        pace = min((limiter.velocity / size).min(), np.sqrt(limiter.acceleration / size).min(), _GENTLE / limiter.dt)
+        change = (pace * step - motion.velocity) / limiter.dt - brake
+        low, high = limiter.window(motion)
+        room = np.where(change < 0, low - brake, high - brake)
+        share = (room / np.where(change == 0, 1, change))[change != 0].min(initial=1.0)
+        return brake + max(float(share), 0.0) * change
+
+    @property
+    def _way_on(self) -> np.ndarray:
+        """What is left of the known way to rest, one sample on: it was found good to the last bit."""
+        return self._way[min(1, len(self._way) - 1) :]
 
     def _way_after(self, acceleration: np.ndarray) -> np.ndarray:
         return self._limiter.stop_path(self.motion.then(acceleration, self._limiter.dt))

@@ -24,6 +24,9 @@ from vla.runtime.safe_motion import SafeMotion
 from vla.runtime.tool_guard import ToolGuard
 from vla.spec import Limits, RobotSpec
 
+_AHEAD_S = 0.1
+"""A commanded velocity leads to where it would in this time (s)."""
+
 
 @dataclass(frozen=True)
 class GateSettings:
@@ -147,7 +150,8 @@ class SafetyGate:
             if not self._following:
                 self._aim(safe.motion.position)
             self._hold_target = None
-            safe.advance(self._follow(safe.motion, usable, rules), rules)
+            acceleration, goal = self._follow(safe.motion, usable, rules)
+            safe.advance(acceleration, rules, goal)
         self._following = usable is not None
         self.counts.update(dict.fromkeys(rules, 1))
         commanded = None if action is None or fault else np.array(action, np.float64)
@@ -227,8 +231,10 @@ class SafetyGate:
             return "start_jump.tool" if far_off or angle > self.settings.start_turn else None
         return None
 
-    def _follow(self, motion: Motion, command: Command, rules: list[str]) -> Joints:
-        """The acceleration that follows a command; it keeps joint limits except where braking is too late."""
+    def _follow(self, motion: Motion, command: Command, rules: list[str]) -> tuple[Joints, Joints]:
+        """The acceleration that follows a command, which keeps joint limits except where braking is too late, and the
+        joints to which it leads.
+        """
         low, high = self.layout.gripper_range
         self._gripper = np.clip(command.gripper, low, high)
         if (self._gripper != command.gripper).any():
@@ -237,12 +243,13 @@ class SafetyGate:
             velocity = self._pacer.velocity(motion.position, command.vector, self._joints, rules)
             acceleration = self._limiter.match(motion, velocity)
             wanted = motion.position + velocity * self.dt
+            goal = motion.position + velocity * _AHEAD_S
         else:
-            paced, speed = self._pacer.toward(self._target(command, rules), self._joints, rules)
-            acceleration = self._limiter.toward(motion, paced, speed)
-            wanted = paced
+            goal = self._target(command, rules)
+            wanted, speed = self._pacer.toward(goal, self._joints, rules)
+            acceleration = self._limiter.toward(motion, wanted, speed)
         rules += self._shaped(motion, acceleration, wanted)
-        return acceleration
+        return acceleration, goal
 
     def _target(self, command: Command, rules: list[str]) -> Joints:
         """The joints a position command means, within position limits and with the tool in its box."""

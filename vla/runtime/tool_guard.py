@@ -35,6 +35,16 @@ class ToolGuard:
         inside = np.clip(position, self.low, self.high)
         return inside, [f"workspace.{axis}" for axis, moved in zip("xyz", inside != position, strict=True) if moved]
 
+    def along(self, place: Position, joints: Joints, step: Joints) -> Joints:
+        """The joint step next to `step` that does not lead a tool out that is at the edge of its box: it slides along,
+        or back onto the edge. place: the tool at `joints`.
+        """
+        jacobian = self._arm.jacobian(joints)[:3]
+        inward, going = np.clip(place, self.low, self.high) - place, jacobian @ step
+        above, below = place > self.high - BOX_TOLERANCE, place < self.low + BOX_TOLERANCE
+        out = (above & (going > inward)) | (below & (going < inward))
+        return step + np.linalg.pinv(jacobian[out]) @ (inward - going)[out]
+
     def broken(self, now: Position, path: Float[np.ndarray, "T N"]) -> str | None:
         """The rule a joint path breaks for a tool that is at `now` one sample before it, or None.
 
