@@ -11,7 +11,7 @@ import pytest
 from vla.errors import UserError
 from vla.evaluation.describe import describe
 from vla.evaluation.evaluate import EvalOptions, evaluate
-from vla.evaluation.pool import Job, play_all
+from vla.evaluation.pool import Job, crew, play_all
 from vla.evaluation.setup import Setup
 from vla.runtime.loop import Timing
 
@@ -39,6 +39,22 @@ def test_results_do_not_depend_on_the_number_of_workers(untrained):
         assert alone["details"] == shared["details"]
         assert alone["latency"]["s2_age_s"] == shared["latency"]["s2_age_s"]
         assert alone["counts"] == shared["counts"]
+
+
+def test_the_same_processes_play_one_setup_after_the_other(untrained):
+    parts = [(Setup(str(untrained), "tabletop", task=task), [Job(i, 40 + i) for i in (first, first + 1)])
+             for first, task in ((0, "lift"), (2, "push"))]  # fmt: skip
+    with crew(1) as here:
+        alone = {result.index: result for result in here.play(parts)}
+    with crew(2) as players:
+        together = {result.index: result for result in players.play(parts)}
+        workers = set(children(os.getpid()))
+        again = {result.index: result for result in players.play(parts[::-1])}
+        assert workers <= set(children(os.getpid()))
+    for index in range(4):
+        assert alone[index].family == ("lift" if index < 2 else "push")
+        for other in (together[index], again[index]):
+            assert (other.success, other.steps) == (alone[index].success, alone[index].steps)
 
 
 def test_what_a_worker_refuses_is_told_as_it_is(untrained, tmp_path):

@@ -18,6 +18,7 @@ from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
+from vla.evaluation.pool import Crew, crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import check_policy
@@ -78,7 +79,8 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     if loaded is None:
         check_policy(study.policy)
     assets.check_folder_writable(out, "--out")
-    outcomes = {one.name: _measure(study, one, out / "points", workers, loaded) for one in conditions()}
+    with crew(workers, loaded) as players:
+        outcomes = {one.name: _measure(study, one, out / "points", players) for one in conditions()}
     document = {"study": vars(study) | {"tasks": list(study.tasks)}, "conditions": _compare(outcomes)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     _plot(document["conditions"], out / "perturbations.png")
@@ -94,7 +96,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     return table | {"conditions": document["conditions"]}
 
 
-def _measure(study: Study, one: Condition, points: Path, workers: int, loaded: Policy | None) -> list[bool]:
+def _measure(study: Study, one: Condition, points: Path, players: Crew) -> list[bool]:
     asked = {
         "study": vars(study) | {"tasks": list(study.tasks)},
         "condition": vars(one) | {"perturb": list(one.perturb)},
@@ -103,7 +105,7 @@ def _measure(study: Study, one: Condition, points: Path, workers: int, loaded: P
     setup = Setup(study.policy, study.env, play=play, looks=looks_of(one.perturb))
     parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
     file = points / f"{one.name.replace(' ', '-')}.json"
-    return measure(file, asked, parts, workers, loaded).outcomes
+    return measure(file, asked, parts, players).outcomes
 
 
 def _compare(outcomes: dict[str, list[bool]]) -> dict[str, dict[str, Any]]:

@@ -8,12 +8,9 @@ from typing import Any
 
 from vla.errors import UserError
 from vla.evaluation.console import progress_bar
-from vla.evaluation.pool import Job, play_all
+from vla.evaluation.pool import Crew, Job, Part
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles
-from vla.runtime.loop import Policy
-
-Part = tuple[Setup, Sequence[Job]]
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,8 @@ def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: in
     ]
 
 
-def measure(
-    file: Path, asked: dict[str, Any], parts: Sequence[Part], workers: int, loaded: Policy | None = None
-) -> Measured:
-    """Play `parts`, or read what `file` knows of them.
+def measure(file: Path, asked: dict[str, Any], parts: Sequence[Part], players: Crew) -> Measured:
+    """Have `parts` played, or read what `file` knows of them.
 
     asked: everything that decides the outcomes, as plain JSON. Raises UserError if the file is of something else.
     """
@@ -48,11 +43,10 @@ def measure(
     outcomes: dict[int, bool] = {}
     chunks: list[float] = []
     with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
-        for setup, jobs in parts:
-            for result in play_all(setup, jobs, workers, loaded):
-                outcomes[result.index] = result.success
-                chunks += result.s1_ms
-                show(result)
+        for result in players.play(parts):
+            outcomes[result.index] = result.success
+            chunks += result.s1_ms
+            show(result)
     found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks))
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")

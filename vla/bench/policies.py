@@ -21,6 +21,7 @@ from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
+from vla.evaluation.pool import Crew, crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import load_policy
@@ -78,7 +79,8 @@ def bench_policies(contest: Contest, field: Field, out: Path, workers: int) -> d
         folder = out / entrant.name
         _claim(folder, {"contest": contest.to_dict(), "entrant": repr(entrant)})
         trained = train_entrant(entrant, contest.datasets, contest.seconds, folder, device)
-        found = {name: _measure(contest, entrant, trained, name, folder, workers) for name in CONDITIONS}
+        with crew(workers) as players:
+            found = {name: _measure(contest, entrant, trained, name, folder, players) for name in CONDITIONS}
         reference = reference or {name: one.outcomes for name, one in found.items()}
         rows[entrant.name] = _row(trained, found, reference)
     document = {"contest": contest.to_dict(), "policies": rows}
@@ -105,14 +107,14 @@ def _claim(folder: Path, asked: dict[str, Any]) -> None:
 
 
 def _measure(
-    contest: Contest, entrant: Entrant, trained: Trained, condition: str, folder: Path, workers: int
+    contest: Contest, entrant: Entrant, trained: Trained, condition: str, folder: Path, players: Crew
 ) -> Measured:
     timing = CONDITIONS[condition]
     play = Play(timing, variant=entrant.late if timing.s2_delay else "two-speed")
     setup = Setup(trained.policy, contest.env, play=play)
     parts = families_in_turn(setup, contest.tasks, contest.episodes, contest.seed)
     file = folder / "points" / f"{condition.replace(' ', '-')}.json"
-    return measure(file, {"contest": contest.to_dict(), "condition": condition}, parts, workers)
+    return measure(file, {"contest": contest.to_dict(), "condition": condition}, parts, players)
 
 
 def _row(trained: Trained, found: dict[str, Measured], reference: dict[str, list[bool]]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO, Protocol
 
 from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult
@@ -26,59 +27,94 @@ class Job:
     instruction: str | None = None
 
 
-def play_all(setup: Setup, jobs: Sequence[Job], workers: int, policy: Policy | None = None) -> Generator[EpisodeResult]:
-    """Play every job, yielding results as they come.
+Part = tuple[Setup, Sequence[Job]]
+_Waiting = queue.SimpleQueue[tuple[Setup, Job]]
+_Events = queue.SimpleQueue[EpisodeResult | Exception]
 
-    With a policy given, or one worker, in this process; else in `workers` processes. Each runs torch on one thread, so
-    that the arithmetic is the same everywhere. Raises UserError as `Player` does, RuntimeError if a worker died. When
-    the iterator is closed or interrupted, the processes are gone.
+
+class Crew(Protocol):
+    """Who plays episodes; it stays from one call to the next, with the policies it has loaded."""
+
+    def play(self, parts: Sequence[Part]) -> Generator[EpisodeResult]:
+        """Play every job of every part, yielding results as they come; to be taken to its end.
+
+        Raises UserError as `Player` does, RuntimeError if a worker died.
+        """
+        ...
+
+
+@contextmanager
+def crew(workers: int, policy: Policy | None = None) -> Iterator[Crew]:
+    """With a policy given, or one worker, this process; else `workers` processes, which are gone at the end.
+
+    Each runs torch on one thread, so that the arithmetic is the same everywhere.
     """
-    if policy is not None or min(workers, len(jobs)) == 1:
-        yield from _play_here(setup, jobs, policy)
-    else:
-        yield from _play_in_processes(setup, jobs, min(workers, len(jobs)))
-
-
-def _play_here(setup: Setup, jobs: Sequence[Job], policy: Policy | None) -> Generator[EpisodeResult]:
-    import torch
-
-    from vla.evaluation.player import Player
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if policy is not None or workers == 1:
+        yield _ThisProcess(policy)
+        return
+    processes = _Processes(workers)
     try:
-        with Player(setup, policy) as player:
-            for job in jobs:
-                yield player.play(job.index, job.seed, job.instruction)
+        yield processes
     finally:
-        torch.set_num_threads(threads)
+        processes.stop()
 
 
-def _play_in_processes(setup: Setup, jobs: Sequence[Job], count: int) -> Generator[EpisodeResult]:
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    events: queue.SimpleQueue[EpisodeResult | Exception] = queue.SimpleQueue()
-    workers: list[_WorkerProcess] = []
-    try:
-        for _ in range(count):
-            workers.append(_WorkerProcess(setup))
-        for worker in workers:
+def play_all(setup: Setup, jobs: Sequence[Job], workers: int, policy: Policy | None = None) -> Generator[EpisodeResult]:
+    """As `crew`, for one setup. When the iterator is closed or interrupted, the processes are gone."""
+    with crew(min(workers, len(jobs)), policy) as players:
+        yield from players.play([(setup, jobs)])
+
+
+class _ThisProcess:
+    def __init__(self, policy: Policy | None) -> None:
+        self._policy = policy
+
+    def play(self, parts: Sequence[Part]) -> Generator[EpisodeResult]:
+        import torch
+
+        from vla.evaluation.player import Players
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with Players(self._policy) as players:
+                for setup, jobs in parts:
+                    for job in jobs:
+                        yield players.of(setup).play(job.index, job.seed, job.instruction)
+        finally:
+            torch.set_num_threads(threads)
+
+
+class _Processes:
+    def __init__(self, count: int) -> None:
+        self._workers: list[_WorkerProcess] = []
+        self._count = count
+
+    def play(self, parts: Sequence[Part]) -> Generator[EpisodeResult]:
+        while len(self._workers) < self._count:
+            self._workers.append(_WorkerProcess())
+        waiting: _Waiting = queue.SimpleQueue()
+        for setup, jobs in parts:
+            for job in jobs:
+                waiting.put((setup, job))
+        events: _Events = queue.SimpleQueue()
+        for worker in self._workers:
             threading.Thread(target=worker.serve, args=(waiting, events), daemon=True).start()
-        for _ in jobs:
+        for _ in range(sum(len(jobs) for _, jobs in parts)):
             event = events.get()
             if isinstance(event, Exception):
                 raise event
             yield event
-    finally:
-        for worker in workers:
+
+    def stop(self) -> None:
+        for worker in self._workers:
             worker.stop()
 
 
 class _WorkerProcess:
     """The parent's end of one `vla.evaluation.worker`."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vla.evaluation.worker"],
@@ -88,18 +124,20 @@ class _WorkerProcess:
             encoding="utf-8",
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        self._setup = setup
+        self._setup: Setup | None = None
 
-    def serve(self, waiting: "queue.SimpleQueue[Job]", events: "queue.SimpleQueue[EpisodeResult | Exception]") -> None:
+    def serve(self, waiting: _Waiting, events: _Events) -> None:
         """Feed the process one job after the other until none is left; runs in a thread of its own."""
         try:
-            self._ask(self._setup.to_dict())
             while True:
                 try:
-                    job = waiting.get_nowait()
+                    setup, job = waiting.get_nowait()
                 except queue.Empty:
                     return
-                reply = self._ask({"index": job.index, "seed": job.seed, "instruction": job.instruction})
+                if setup != self._setup:
+                    self._ask({"setup": setup.to_dict()})
+                    self._setup = setup
+                reply = self._ask({"job": asdict(job)})
                 events.put(EpisodeResult(**reply))
         except Exception as error:  # whatever happened belongs to the caller's thread
             events.put(error)

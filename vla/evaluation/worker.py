@@ -23,15 +23,19 @@ def main() -> None:
     import torch
 
     from vla.errors import UserError
-    from vla.evaluation.player import Player
+    from vla.evaluation.player import Players
     from vla.evaluation.setup import Setup
 
     torch.set_num_threads(1)
     try:
-        with Player(Setup.from_dict(json.loads(sys.stdin.readline()))) as player:
-            reply("ready", None)
+        with Players() as players:
             for line in sys.stdin:
-                reply("result", player.play(**json.loads(line)).to_dict())
+                message = json.loads(line)
+                if "setup" in message:
+                    player = players.of(Setup.from_dict(message["setup"]))
+                    reply("ready", None)
+                else:
+                    reply("result", player.play(**message["job"]).to_dict())
     except UserError as error:
         reply("refused", str(error))
 
