@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vla import assets
-from vla.actions.rotations import FROM_MATRIX
+from vla.actions.poses import delta_between
+from vla.actions.rotations import FROM_MATRIX, matrix_to_axis_angle
 from vla.errors import UserError
 from vla.runtime.safety_gate import SafetyGate
 from vla.spec import ActionSpec, Field, RobotSpec
@@ -272,6 +273,22 @@ def test_a_tool_that_pushes_against_its_box_moves_on_along_it(mode):
     path, _ = drive(gate, actions)
     assert_within_limits(path, TABLETOP.limits)
     np.testing.assert_allclose(gate.pose[0], [x, y + 0.2, TABLETOP.limits.workspace.z[1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("step", [(0, 0.001, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0.004), (0.001, 0, 0.001, 0, 0.002, 0.004)])
+def test_deltas_out_of_reach_do_not_add_up(step):
+    wide = replace(TABLETOP.limits, workspace=replace(TABLETOP.limits.workspace, x=(-2, 2), y=(-2, 2), z=(-2, 2)))
+    gate = make_gate("ee_delta", wide)
+    step = np.array(step)
+    out, _ = drive(gate, [at(step)] * 3000)
+    assert gate.counts["unreachable"] > 100
+    ahead = delta_between(*gate.pose, *gate.target)
+    assert np.linalg.norm(ahead[0]) < 0.03 and np.linalg.norm(matrix_to_axis_angle(ahead[1])) < 0.1
+    edge = gate.target
+    home, _ = drive(gate, [at(-step)] * 40)
+    assert_within_limits(np.concatenate([out, home[3:]]), wide)
+    back = delta_between(*edge, *gate.target)
+    np.testing.assert_allclose([*back[0], *matrix_to_axis_angle(back[1])], -40 * step, atol=5e-3)
 
 
 def test_a_delta_within_the_limits_moves_the_tool_by_just_that():

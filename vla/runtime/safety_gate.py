@@ -94,10 +94,11 @@ class SafetyGate:
         self._pacer = Pacer(self._limiter, self._tool)
         self._safe: SafeMotion | None = None
         self._gripper: Float[np.ndarray, " G"] = np.zeros(self.layout.gripper_size)
-        # What a Cartesian command integrates onto, and the joints found for it.
+        # What a Cartesian command integrates onto, the joints found for it, and how far (m, rad) they are from it.
         self._place: Position = np.zeros(3)
         self._turn: Matrix = np.eye(3)
         self._solution: Joints = np.zeros(len(self._joints))
+        self._error = 0.0
 
     def reset(self, measured: Joints, gripper: float | None = None) -> None:
         """Begin, or begin again after a stop, from the measured joints (N,) and, if there is one, the gripper.
@@ -262,24 +263,29 @@ class SafetyGate:
             if not axes:
                 return joints
             rules += axes
-            return self._inverse(joints, inside, turn, rules)
+            return self._inverse(joints, inside, turn, rules)[0]
         if self.layout.mode == "ee_delta":
             still = np.eye(3) if command.turn is None else command.turn
             place, turn = integrate_delta(self._place, self._turn, command.vector, still)
         else:
             place, turn = command.vector, self._turn if command.turn is None else command.turn
-        self._place, axes = self._tool.clip(place)
-        self._turn = turn
+        place, axes = self._tool.clip(place)
         rules += axes
-        self._solution = self._inverse(self._solution, self._place, turn, rules)
-        return self._solution
+        joints, error = self._inverse(self._solution, place, turn, rules)
+        if self.layout.mode == "ee_delta" and error > max(self.settings.unreachable, self._error):
+            # Deltas that lead out of reach must not add up, or as many would have to lead back.
+            place, turn = self._tool.clip(self._arm.forward(joints)[0])[0], self._turn
+        else:
+            self._error = error
+        self._place, self._turn, self._solution = place, turn, joints
+        return joints
 
-    def _inverse(self, start: Joints, place: Position, turn: Matrix, rules: list[str]) -> Joints:
+    def _inverse(self, start: Joints, place: Position, turn: Matrix, rules: list[str]) -> tuple[Joints, float]:
         limiter = self._limiter
         joints, error = self._arm.inverse(start, place, turn, self._posture, limiter.low, limiter.high)
         if error > self.settings.unreachable:
             rules.append("unreachable")
-        return joints
+        return joints, error
 
     def _hold(self, measured: Joints | None) -> Joints:
         """Brake; then keep one target, chosen once: re-reading the pose of a loaded arm would let it sag."""
@@ -304,7 +310,7 @@ class SafetyGate:
     def _aim(self, joints: Joints) -> None:
         """Forget earlier targets: what comes next starts from these joints."""
         self._pacer.start(joints)
-        self._solution = joints
+        self._solution, self._error = joints, 0.0
         self._place, self._turn = self._arm.forward(joints)
 
     def _shaped(self, motion: Motion, acceleration: Joints, wanted: Joints) -> list[str]:
