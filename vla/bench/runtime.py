@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def synchronous(run: RealTimeRun) -> OneThread:
 
 
 def _measured(
-    receipts: Float[np.ndarray, " R"], s1_ms: list[float], s2_ms: list[float], hz: tuple[float, float]
+    receipts: Float[np.ndarray, " R"], s1_ms: Sequence[float], s2_ms: Sequence[float], hz: tuple[float, float]
 ) -> dict[tuple[str, str], float]:
     """By name and unit."""
     return {

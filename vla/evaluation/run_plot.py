@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,11 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
     axes[1].set_ylabel("S1 chunk, ms")
     axes[2].plot(np.array(telemetry.s2_times) - began, telemetry.s2_ms, ".", markersize=3)
     axes[2].set_ylabel("S2 thought, ms")
-    if telemetry.ages:
-        times, ages = np.array(telemetry.ages).T
-        axes[3].plot(times - began, ages, linewidth=0.8)
-    for moment, waits in telemetry.holds:
+    ended = telemetry.ended or telemetry.began
+    axes[3].plot(np.array(telemetry.age_times) - began, telemetry.ages, linewidth=0.8)
+    for (since, waits), (until, _) in pairwise([*telemetry.holds, (ended, None)]):
         if waits is not None:
-            axes[3].axvline(moment - began, color="tab:red", alpha=0.2)
+            axes[3].axvspan(since - began, until - began, color="tab:red", alpha=0.2)
     axes[3].set_ylabel("age of the thought, s\n(red: the robot holds)")
     for name in telemetry.memory[-1][1] if telemetry.memory else ():
         seen = [(moment - began, held[name]) for moment, held in telemetry.memory if name in held]
@@ -40,7 +40,7 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
     axes[4].set_ylabel("memory, MB")
     axes[4].legend(fontsize="small", ncols=6)
     axes[4].set_xlabel("s")
-    axes[4].set_xlim(0, (telemetry.ended or telemetry.began) - began)
+    axes[4].set_xlim(0, ended - began)
     for one in axes:
         one.set_ylim(bottom=0)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,28 +18,30 @@ from vla.runtime.supervisor import Watch
 
 _RECENT = 2.0
 """Seconds over which live rates are counted."""
-_WEIGH_EVERY = 1.0
+_WEIGH_EVERY = 5.0
 """Seconds between two looks at how much memory the processes hold."""
 
 
 class RunTelemetry:
     """Collects `Watch`es. file: JSON lines, one per watch; `time` is in seconds on `time.monotonic`, as all stamps are.
 
-    s1_delays, s2_delays: from the capture of the images to a chunk and to a thought (s).
-    memory: when, and how much (MB) each process held (`vla.processes.memory_of_parts`).
+    s1_delays, s2_delays: from the capture of the images to a chunk and to a thought (s). ages: of thoughts (s), at
+    `age_times`. holds: since when the robot holds and why, or None: since when it acts. memory: when, and how much (MB)
+    each process held (`vla.processes.memory_of_parts`). An hour of it all takes two megabytes.
     A disk that is full ends the writing, not the run: `lost` then says why.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.began = time.monotonic()
         self.ended: float | None = None
-        self.s1_ms: list[float] = []
-        self.s2_ms: list[float] = []
-        self.s1_times: list[float] = []
-        self.s2_times: list[float] = []
-        self.s1_delays: list[float] = []
-        self.s2_delays: list[float] = []
-        self.ages: list[tuple[float, float]] = []
+        self.s1_ms = array("d")
+        self.s2_ms = array("d")
+        self.s1_times = array("d")
+        self.s2_times = array("d")
+        self.s1_delays = array("d")
+        self.s2_delays = array("d")
+        self.age_times = array("d")
+        self.ages = array("d")
         self.holds: list[tuple[float, str | None]] = []
         self.memory: list[tuple[float, dict[str, float]]] = []
         self.events: list[str] = []
@@ -60,9 +63,11 @@ class RunTelemetry:
                 self.s2_times.append(slow.time)
                 self.s2_delays.append(slow.time - (slow.stamp or 0.0))
         for fast in watch.fast:
-            self.holds.append((fast.time, fast.waits))
+            if not self.holds or fast.waits != self.holds[-1][1]:
+                self.holds.append((fast.time, fast.waits))
             if fast.age_s is not None:
-                self.ages.append((fast.time, fast.age_s))
+                self.age_times.append(fast.time)
+                self.ages.append(fast.age_s)
             if fast.ms is not None:
                 self.s1_ms.append(fast.ms)
                 self.s1_times.append(fast.time)
@@ -87,7 +92,7 @@ class RunTelemetry:
         return {
             "S1 Hz": _rate(self.s1_times, now),
             "S2 Hz": _rate(self.s2_times, now),
-            "S2 age s": self.ages[-1][1] if self.ages else None,
+            "S2 age s": self.ages[-1] if self.ages else None,
             "waits": self.holds[-1][1] if self.holds else "start",
             "away": self._watch.fast[-1].away if self._watch and self._watch.fast else "",
             "commands": state.tick if state else 0,
@@ -106,7 +111,7 @@ class RunTelemetry:
             "s2_hz": len(self.s2_times) / seconds,
             "s1_ms": percentiles(self.s1_ms),
             "s2_ms": percentiles(self.s2_ms),
-            "s2_age_s": percentiles([age for _, age in self.ages]),
+            "s2_age_s": percentiles(self.ages),
             "late_chunks": self.late_chunks,
             "refused_chunks": self.refused_chunks,
             "missed": state.missed if state else 0,
