@@ -10,12 +10,15 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.setup import Setup
 from vla.runtime.loop import Policy
+
+if TYPE_CHECKING:
+    from vla.evaluation.player import Players
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ def crew(workers: int, policy: Policy | None = None) -> Iterator[Crew]:
     Each runs torch on one thread, so that the arithmetic is the same everywhere.
     """
     if policy is not None or workers == 1:
-        yield _ThisProcess(policy)
+        from vla.evaluation.player import Players
+
+        with Players(policy) as players:
+            yield _ThisProcess(players)
         return
     processes = _Processes(workers)
     try:
@@ -66,21 +72,18 @@ def play_all(setup: Setup, jobs: Sequence[Job], workers: int, policy: Policy | N
 
 
 class _ThisProcess:
-    def __init__(self, policy: Policy | None) -> None:
-        self._policy = policy
+    def __init__(self, players: "Players") -> None:
+        self._players = players
 
     def play(self, parts: Sequence[Part]) -> Generator[EpisodeResult]:
         import torch
 
-        from vla.evaluation.player import Players
-
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with Players(self._policy) as players:
-                for setup, jobs in parts:
-                    for job in jobs:
-                        yield players.of(setup).play(job.index, job.seed, job.instruction)
+            for setup, jobs in parts:
+                for job in jobs:
+                    yield self._players.of(setup).play(job.index, job.seed, job.instruction)
         finally:
             torch.set_num_threads(threads)
 
