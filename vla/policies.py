@@ -82,10 +82,9 @@ def can_be_exported(name: str) -> bool:
     if is_remote(name) or is_peer(name):
         return False
     folder = assets.find("policy", name)
-    from vla.tandem import CONFIG_FILE, ENGINE_FILE, read_config
+    from vla.tandem import ENGINE_FILE, read_config
 
-    known = (folder / CONFIG_FILE).is_file() and not (folder / ENGINE_FILE).exists()
-    return known and read_config(folder).fast.head != "fast"
+    return not (folder / ENGINE_FILE).exists() and read_config(folder).fast.head != "fast"
 
 
 def policy_maker(name: str, robot: RobotSpec | None = None) -> Maker:

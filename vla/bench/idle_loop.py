@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.bench.table import Row
+from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
 from vla.processes import SPAWN, Ending, real_time, sleep_until
 from vla.robots.sim_body import DT
 
@@ -56,12 +57,16 @@ def regularity(periods: Float[np.ndarray, " N"]) -> dict[tuple[str, str], float]
     }
 
 
-def beside_idle(receipts: Times, idle: Times) -> list[Row]:
-    """How regular commands were, received at `receipts` (s), beside what the empty loop did from first to last."""
+def run_beside_idle(run: RealTimeRun) -> tuple[RunResult, list[Row]]:
+    """`run_in_real_time`, and how regular its commands were beside the empty loop, from the first to the last."""
+    with idle_loop(run.how.command.priority + 1) as ended:
+        result = run_in_real_time(run)
+        idle = ended()
+    receipts = result.receipts
     meanwhile = idle[(idle >= receipts[0]) & (idle <= receipts[-1])]
-    ours, theirs = (regularity(1e3 * np.diff(times)) for times in (receipts, meanwhile))
+    ours, theirs = (regularity(receipt_periods(times)) for times in (receipts, meanwhile))
     kinds = (("period error p99", "ms"), ("largest gap", "ms"))
-    return [Row(kind[0], ours[kind], kind[1], IDLE, theirs[kind]) for kind in kinds]
+    return result, [Row(kind[0], ours[kind], kind[1], IDLE, theirs[kind]) for kind in kinds]
 
 
 def _idle(pipe: Any, priority: int, parent: int) -> None:

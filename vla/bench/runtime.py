@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vla.bench.idle_loop import beside_idle, idle_loop, regularity
+from vla.bench.idle_loop import regularity, run_beside_idle
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
+from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods
 from vla.policies import load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
@@ -37,9 +37,7 @@ def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path) ->
     Telemetry and logs stay in `out`.
     """
     run = RealTimeRun(policy, World(env, seed), length, out / "two-speed", until_done=False)
-    with idle_loop(run.how.command.priority + 1) as idle:
-        ours = run_in_real_time(run)
-        rested = idle()
+    ours, beside_idle = run_beside_idle(run)
     peer = synchronous(replace(run, out=out / "one-thread", seconds=min(length, PEER_S)))
     telemetry = ours.telemetry
     summary = telemetry.summary()
@@ -47,7 +45,7 @@ def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path) ->
     measured = _measured(ours.receipts, telemetry.s1_ms, telemetry.s2_ms, rates)
     theirs = _measured(peer.receipts, peer.s1_ms, peer.s2_ms, (peer.looks_hz, peer.looks_hz))
     rows = [Row(name, value, unit, PEER, theirs[name, unit]) for (name, unit), value in measured.items()]
-    rows += beside_idle(ours.receipts, rested)
+    rows += beside_idle
     document = report(f"{length:g} s of {policy} in real time; {summary['scheduling']}", rows)
     return {**document, "details": _details(ours)}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vla.bench.idle_loop import beside_idle, idle_loop, regularity
+from vla.bench.idle_loop import regularity, run_beside_idle
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, receipt_periods, run_in_real_time
+from vla.evaluation.realtime import RealTimeRun, receipt_periods
 from vla.processes import SPAWN
 from vla.robots.sim_wires import World
 
@@ -26,13 +26,11 @@ def bench_soak(policy: str, env: str, seed: int, length: float, out: Path) -> di
     """
     before = _left()
     run = RealTimeRun(policy, World(env, seed), length, out, until_done=False)
-    with idle_loop(run.how.command.priority + 1) as idle:
-        result = run_in_real_time(run)
-        rested = idle()
+    result, beside_idle = run_beside_idle(run)
     summary = result.telemetry.summary()
     pace = regularity(receipt_periods(result.receipts))
     rows = [Row(name, pace[name, unit], unit) for name, unit in (("commands", "1/s"), ("period error p50", "ms"))]
-    rows += beside_idle(result.receipts, rested)
+    rows += beside_idle
     rows += [Row("S1 replans", summary["s1_hz"], "1/s"), Row("S2 thoughts", summary["s2_hz"], "1/s")]
     rows += memory_rows(result.telemetry.memory)
     rows.append(Row("processes and shared memory left behind", len(_left() - before), ""))
