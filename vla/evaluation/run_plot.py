@@ -36,7 +36,7 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
     axes[3].set_ylabel("age of the thought, s\n(red: the robot holds)")
     for name in telemetry.memory[-1][1] if telemetry.memory else ():
         seen = [(moment - began, held[name]) for moment, held in telemetry.memory if name in held]
-        axes[4].plot(*zip(*seen, strict=True), linewidth=0.8, label=name)
+        axes[4].plot(*zip(*seen, strict=True), ".-", markersize=3, linewidth=0.8, label=name)
     axes[4].set_ylabel("memory, MB")
     axes[4].legend(fontsize="small", ncols=6)
     axes[4].set_xlabel("s")
