@@ -104,10 +104,13 @@ def mean_of(value: Tensor) -> Tensor:
 
 
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the mean of all gradients; a parameter that none has used keeps none."""
+    """Give every process the mean of all gradients; a parameter that none has used keeps none.
+
+    Those of a split parameter are the mean already.
+    """
     if not _several():
         return
-    parameters = list(parameters)
+    parameters = [p for p in parameters if not is_split(p)]
     device = parameters[0].device
     used = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
     dist.all_reduce(used)
@@ -123,10 +126,70 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def agree(tensors: Iterable[Tensor]) -> None:
-    """All processes begin with the first one's values."""
+    """All processes begin with the first one's values; what is split was the same before."""
     if _several():
         for tensor in tensors:
-            dist.broadcast(tensor.data, 0)
+            if not is_split(tensor):
+                dist.broadcast(tensor.data, 0)
+
+
+# --- tensors split among the processes ---------------------------------------------------------------------------
+
+
+def split(model: nn.Module, device: str, dtype: torch.dtype | None = None) -> None:
+    """Split the weights of `model` among the processes (FSDP2), and so their gradients, moments and average.
+
+    They are gathered, as `dtype` if given, while `model` is called and while its gradients are computed. All processes
+    must begin with the same weights and call it equally often. In a single process nothing happens.
+    """
+    if not _several():
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
+    fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32))
+
+
+def is_split(tensor: Tensor) -> bool:
+    if not _several():
+        return False
+    from torch.distributed.tensor import DTensor  # a second of imports, which robots do without
+
+    return isinstance(tensor, DTensor)
+
+
+def own_part(tensor: Any) -> Tensor:
+    """What this process holds of it, sharing its memory; all of it if it is not split."""
+    return tensor.to_local() if is_split(tensor) else tensor
+
+
+def whole(tensor: Any) -> Tensor:
+    """Gathered from all processes, which must all call this; itself if it is not split."""
+    return tensor.full_tensor() if is_split(tensor) else tensor
+
+
+def split_as(tensor: Tensor, like: Any) -> Tensor:
+    """This process's part of a tensor that every process has whole, split as `like` is."""
+    if not is_split(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    value = tensor.to(like.device_mesh.device_type, like.dtype)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale gradients down to a norm of `limit` over all of them, split ones too; returns the norm they had."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm([g for g in gradients if not is_split(g)])
+    split = [own_part(g) for g in gradients if is_split(g)]
+    if split:
+        squares = nn.utils.get_total_norm(split).double() ** 2
+        dist.all_reduce(squares)
+        norm = (norm**2 + squares).sqrt().to(norm.dtype)
+    torch._foreach_mul_([own_part(g) for g in gradients], (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def _several() -> bool:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 from vla.actions.fast import FastTokens
 from vla.actions.normalize import Normalizer
 from vla.errors import UserError
+from vla.ranks import my_rank
 from vla.s1.engine import Engine
 from vla.s1.system import FastConfig, FastSystem
 from vla.s2.system import SlowSystem
@@ -245,7 +247,14 @@ def read_robot(folder: Path, head: str, what: str) -> tuple[RobotSpec, Normalize
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make `folder` a checkpoint by `write`, as `TandemPolicy.save_pretrained` promises."""
+    """Make `folder` a checkpoint by `write`, as `TandemPolicy.save_pretrained` promises.
+
+    Of several processes the first writes there; others, of which it needs their parts of the weights, to nowhere.
+    """
+    if not my_rank().leads:
+        with TemporaryDirectory() as nowhere:
+            write(Path(nowhere))
+        return
     if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
         raise UserError(f"checkpoint: {folder} holds something else; choose another folder")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

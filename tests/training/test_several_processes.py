@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 import yaml
 from dot_world import SIZE
+from safetensors.torch import load_file
 from tiny_vlms import write_vlm
 
 from vla import assets
@@ -19,6 +22,7 @@ from vla.ranks import Rank, share_of
 from vla.s1.system import FastConfig, FastSystem
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.tandem import TandemConfig, TandemPolicy
+from vla.training import run
 from vla.training.checkpoint import read_checkpoint
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.loop import CHECKPOINT
@@ -52,24 +56,36 @@ def steps(log: Path) -> list[dict[str, float]]:
     return [{key: line[key] for key in ("step", "loss", "grad_norm")} for line in lines if line["kind"] == "train"]
 
 
-def test_two_processes_train_as_one_does(recipe, episodes, untrained, tmp_path) -> None:
-    train([episodes], tmp_path / "one", recipe, "cpu", s2=str(untrained))
+def train_in_two(out: Path, recipe: Path, episodes: Path, *more: object) -> str:
+    """What two processes say of it."""
     paths = os.pathsep.join(str(ROOT / place) for place in ("", "sim", "policies"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     launch = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    words = ["--dataset", episodes, "--s2", untrained, "--recipe", recipe, "--out", tmp_path / "two", "--device", "cpu"]
+    words = ["--dataset", episodes, "--recipe", recipe, "--out", out, "--device", "cpu", *more]
     command = [sys.executable, "-m", *launch, "-m", "vla.cli", "train", *map(str, words)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def check_same(one: Path, two: Path) -> None:
+    """The steps of two runs of a stage, and where they led."""
+    alone, both = steps(one / "log.jsonl"), steps(two / "log.jsonl")
+    assert len(alone) == len(both) == LOOP["steps"]
+    for mine, theirs in zip(alone, both, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-5)
+    ours, others = (read_checkpoint(run / CHECKPOINT)[0] for run in (one, two))
+    assert ours.keys() == others.keys()
+    moved = torch.cat([(others[name] - value).abs().flatten() for name, value in ours.items() if "model/" in name])
+    assert moved.mean() < 0.05 * LR
+
+
+def test_two_processes_train_as_one_does(recipe, episodes, untrained, tmp_path) -> None:
+    train([episodes], tmp_path / "one", recipe, "cpu", s2=str(untrained))
+    said = train_in_two(tmp_path / "two", recipe, episodes, "--s2", untrained)
     for stage in ("1-s1", "2-joint"):
-        alone, both = steps(tmp_path / "one" / stage / "log.jsonl"), steps(tmp_path / "two" / stage / "log.jsonl")
-        assert len(alone) == len(both) == LOOP["steps"]
-        for one, two in zip(alone, both, strict=True):
-            assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
-        ours, theirs = (read_checkpoint(tmp_path / name / stage / CHECKPOINT)[0] for name in ("one", "two"))
-        moved = torch.cat([(theirs[name] - value).abs().flatten() for name, value in ours.items() if "model/" in name])
-        assert moved.mean() < 0.05 * LR
-    assert done.stderr.count("stage 1 of 2: s1") == 1
+        check_same(tmp_path / "one" / stage, tmp_path / "two" / stage)
+    assert said.count("stage 1 of 2: s1") == 1
 
 
 def test_rows_are_shared_out_whole() -> None:
@@ -136,7 +152,51 @@ def test_a_wrong_number_is_named(tmp_path) -> None:
         load_recipe(tmp_path / "bad.yaml")
 
 
-def test_the_recipe_for_a_large_vlm_is_read() -> None:
-    recipe = load_recipe(assets.find("recipe", "qwen3_vl_8b"))
+def test_the_recipes_for_a_large_vlm_are_read() -> None:
+    recipe, full = (load_recipe(assets.find("recipe", name)) for name in ("qwen3_vl_8b", "qwen3_vl_8b_full"))
     assert recipe.stages[0].joint.recompute == 4 and recipe.slow.lora is not None
-    assert recipe.slow.layer < 36
+    assert full.stages[0].joint.shard and full.slow.train is not None and full.slow.train.decoder == "full"
+    assert recipe.slow.layer == full.slow.layer < 36
+
+
+# --- S2 split among processes ----------------------------------------------------------------------------------------
+
+SPLIT = {"decoder": "lora", "projector": "full", "tower": "full", "words": "frozen"}
+
+
+def split_recipe(folder: Path, vlm: Path, batch: int = 6) -> Path:
+    """A VLM that is trained in part, with frozen weights of another dtype beside LoRA's."""
+    slow = {"vlm": str(vlm), "queries": 2, "train": SPLIT, "lora": {"rank": 2}, "dtype": "bfloat16"}
+    joint = {"shard": True, "recompute": 2, "s1": {**FAST_STAGE, "batch": batch}}
+    stages = [{"stage": "joint", "loop": LOOP, "joint": joint}]
+    path = folder / "split.yaml"
+    path.write_text(yaml.safe_dump({"replan_steps": 2, "slow": slow, "fast": FAST, "stages": stages}))
+    return path
+
+
+def test_a_split_s2_trains_and_is_saved_as_a_whole_one(vlm, episodes, tmp_path) -> None:
+    recipe = split_recipe(tmp_path, vlm)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train([episodes], one, recipe, "cpu")
+    said = train_in_two(two, recipe, episodes)
+    own, whole = (int(number.replace(",", "")) for number in re.findall(r"keeps ([\d,]+) of ([\d,]+) weights", said)[0])
+    assert own == pytest.approx(whole / 2, rel=0.02)
+    check_same(one / "1-joint", two / "1-joint")
+    saved = weights_of(two)
+    assert all(torch.allclose(saved[name], value, atol=0.02) for name, value in weights_of(one).items())
+
+    # Either number of processes goes on from what two have written: here to its end, which is the policy.
+    for go_on in (lambda: train([episodes], two, recipe, "cpu"), lambda: train_in_two(two, recipe, episodes)):
+        shutil.rmtree(two / "policy")
+        go_on()
+        assert all(value.equal(saved[name]) for name, value in weights_of(two).items())
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "policy" / "s2" / "model.safetensors")
+
+
+def test_a_batch_must_be_shared_evenly_where_s2_is_split(vlm, episodes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run, "my_rank", lambda: Rank(0, 2))
+    with pytest.raises(UserError, match=r"joint.shard: 7 frames of a batch cannot be shared evenly among 2 processes"):
+        train([episodes], tmp_path / "run", split_recipe(tmp_path, vlm, batch=7), "cpu")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UserError
+from vla.ranks import my_rank, whole
 
 if TYPE_CHECKING:
     from vla.s2.system import SlowSystem
@@ -118,8 +119,15 @@ def _add_lora(s2: SlowSystem, parts: list[str], settings: LoraSettings) -> None:
 
 
 def plain_weights(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The model's weights as its own class names them, LoRA added to what it changes; buffers keep their types."""
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _merged(model)}
+    """The model's weights as its own class names them, LoRA added to what it changes; buffers keep their types.
+
+    Of several processes the first gets them; the others must call this too if the model is split among them.
+    """
+    weights = {}
+    for name, value in _merged(model):
+        gathered = whole(value.detach())
+        if my_rank().leads:
+            weights[name] = gathered.to("cpu", dtype).contiguous()
     kept = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in kept}
     return weights | {name: buffer.to("cpu", copy=True).contiguous() for name, buffer in buffers.items()}

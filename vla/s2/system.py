@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla.errors import UserError
+from vla.ranks import whole
 from vla.s2.adapters import cast_features, family_of
 from vla.s2.hub import load_vlm
 from vla.s2.int8 import to_int8
@@ -68,8 +69,7 @@ class SlowConfig:
     int8: bool = False
 
 
-@dataclass(frozen=True)
-class SlowOutput:
+class SlowOutput(NamedTuple):
     """latents (Q, K, D); word_loss scalar or None.
 
     Of the small S2 also what its training-only heads read: visual (B, N, D), the projected image tokens, and the
@@ -350,7 +350,7 @@ class SlowSystem(nn.Module):
         self.processor.save_pretrained(folder)
         if not self.family.bare and self.model.can_generate():
             self.model.generation_config.save_pretrained(folder)
-        save_file({"queries": self.queries.detach().to("cpu", dtype).contiguous()}, folder / QUERIES_FILE)
+        save_file({"queries": whole(self.queries.detach()).to("cpu", dtype).contiguous()}, folder / QUERIES_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(to_plain(self.config), indent=2) + "\n")
 
     @classmethod

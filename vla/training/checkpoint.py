@@ -17,14 +17,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vla.errors import UserError
+from vla.ranks import my_rank, split_as, whole
 
 _HEADER = "state"
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write to a neighbour, flush to the disk, rename over `path`."""
+    """Write to a neighbour, flush to the disk, rename over `path`.
+
+    Of several processes the first writes; the others must call this too if tensors are split among them.
+    """
     temporary = path.with_name(path.name + ".writing")
-    flat = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    flat = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor.detach())
+        if my_rank().leads:
+            flat[name] = gathered.to("cpu").contiguous().clone()
+    if not my_rank().leads:
+        return
     save_file(flat, temporary, metadata={_HEADER: json.dumps(state)})
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
@@ -59,9 +69,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: 
     """The inverse of `optimizer_tensors`; hyperparameters stay the optimiser's own."""
     state: dict[int, dict[str, Tensor]] = {}
     index = {name: i for i, name in enumerate(names)}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for flat, value in tensors.items():
         kind, _, rest = flat.partition("/")
         if kind == "optimizer":
             name, key = rest.rsplit("/", 1)
-            state.setdefault(index[name], {})[key] = value
+            split = value.ndim > 0  # a count of steps is not
+            state.setdefault(index[name], {})[key] = split_as(value, parameters[index[name]]) if split else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

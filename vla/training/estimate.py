@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from vla.ranks import is_split, own_part
 from vla.s2.system import SlowSystem
 from vla.training.loop import LoopConfig
 from vla.training.precision import mixed_precision
@@ -25,19 +27,17 @@ GB = 1e9
 class Estimate:
     """parameters, trained: numbers. weights, training, activations, device: bytes. seconds: of a step.
 
-    training: of gradients, AdamW's two moments, the average and its copy at evaluations, all float32.
+    training: of gradients, AdamW's two moments, the average and its copy at evaluations, all float32. Of what is split
+    among processes, training is this one's part, and weights that and all of them, gathered.
     """
 
     parameters: int
     trained: int
     weights: int
+    training: int
     activations: int
     seconds: float
     device: int
-
-    @property
-    def training(self) -> int:
-        return self.trained * 4 * (1 + 2 + 1 + 1)
 
     @property
     def total(self) -> int:
@@ -81,10 +81,12 @@ def estimate(
     (one, first), (two, both) = measured[1:]
     each, every = max(0, two - one), max(0.0, both - first)
     parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
     return Estimate(
         parameters=sum(p.numel() for p in parameters),
-        trained=sum(p.numel() for p in parameters if p.requires_grad),
-        weights=sum(p.numel() * p.element_size() for p in parameters),
+        trained=sum(p.numel() for p in trained),
+        weights=sum((own_part(p).numel() + is_split(p) * p.numel()) * p.element_size() for p in parameters),
+        training=sum(own_part(p).numel() for p in trained) * 4 * (1 + 2 + 1 + 1),
         activations=one + each * (min(batch, recompute or batch) - 1),
         seconds=(first + every * (batch - 1)) * (4 / 3 if recompute else 1),
         device=_memory(slow.device),
@@ -93,7 +95,9 @@ def estimate(
 
 def _measure(slow: SlowSystem, images: Tensor, prompts: list[str]) -> tuple[int, float]:
     """Bytes kept for the backward pass, weights not counted, and seconds of both passes."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*slow.parameters(), *slow.buffers())}
+    own = _places(own_part(tensor) for tensor in (*slow.parameters(), *slow.buffers()))
+    # Weights that are split among processes are whole, and somewhere else, while S2 is called.
+    hook = slow.register_forward_pre_hook(lambda *_: own.update(_places(map(own_part, slow.parameters()))))
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -108,7 +112,12 @@ def _measure(slow: SlowSystem, images: Tensor, prompts: list[str]) -> tuple[int,
         latents = slow(images, prompts).latents
     latents.square().mean().backward()
     _wait(slow.device)
+    hook.remove()
     return sum(kept.values()), time.perf_counter() - start
+
+
+def _places(tensors: Iterable[Tensor]) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def _wait(device: torch.device) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UserError
-from vla.ranks import Rank, agree, mean_of, my_rank, share_gradients
+from vla.ranks import Rank, agree, clip_gradients, is_split, mean_of, my_rank, own_part, share_gradients, split_as
 from vla.training.ahead import made_ahead
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
@@ -147,6 +148,7 @@ class _Run:
         self.rank = my_rank()
         agree(self.parameters[name] for name in self.names)
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
+        self.split = any(is_split(p) for p in self.model.parameters())
         self.step, self.spent = 0, 0.0
 
     @property
@@ -219,23 +221,29 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         share_gradients(self.parameters[name] for name in self.names)
-        norm = nn.utils.clip_grad_norm_([self.parameters[name] for name in self.names], self.config.grad_clip)
+        norm = clip_gradients((self.parameters[name] for name in self.names), self.config.grad_clip)
         self.optimizer.step()
         # The average forgets the first steps quickly (decay with warm-up).
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        values = [self.parameters[name].detach() for name in self.names]
-        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+        values = [own_part(self.parameters[name].detach()) for name in self.names]
+        torch._foreach_lerp_([own_part(value) for value in self.average.values()], values, 1 - decay)
         return {"loss": loss.detach(), **parts, "grad_norm": norm}
 
     def evaluate(self) -> None:
-        if not self.rank.leads:
+        if not self.takes_part:
             return
         with self.averaged(), torch.random.fork_rng(), torch.no_grad():
             self.model.eval()
             with mixed_precision(self.config.device, self.config.bf16):
                 results = self.stage.evaluate()
         self.log("held_out", results)
-        plot_curves(self.out / LOG, self.out / "curves.png")
+        if self.rank.leads:
+            plot_curves(self.out / LOG, self.out / "curves.png")
+
+    @property
+    def takes_part(self) -> bool:
+        """In evaluating and saving: the first process, and the others if each has a part of the weights only."""
+        return self.rank.leads or self.split
 
     # --- averaged weights ----------------------------------------------------------------------------------------
 
@@ -263,7 +271,7 @@ class _Run:
             file.write(json.dumps(line) + "\n")
 
     def save(self) -> None:
-        if not self.rank.leads:
+        if not self.takes_part:
             return
         tensors = {f"model/{name}": value for name, value in self.changing().items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
@@ -298,9 +306,11 @@ class _Run:
         try:
             if differing := self.changing().keys() ^ weights.keys():
                 raise RuntimeError(f"{min(differing)} is in one of them only")
+            known = self.model.state_dict()
+            weights = {name: split_as(value, known[name]) for name, value in weights.items()}
             self.model.load_state_dict(weights, strict=False)
             for name, value in self.average.items():
-                value.copy_(tensors[f"average/{name}"])
+                value.copy_(split_as(tensors[f"average/{name}"], value))
             load_optimizer(self.optimizer, self.names, tensors)
         except (RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[-1].strip()
@@ -314,17 +324,20 @@ class _Run:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> tuple[list[str], list[dict[str, Any]]]:
-    """Matrices decay, vectors (biases, norms) do not. Names in the optimiser's order."""
+    """Matrices decay, vectors (biases, norms) do not; what is split has groups of its own. Names in the optimiser's
+    order.
+    """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         raise ValueError("nothing to train: no parameter requires a gradient")
-    matrices = [(name, p) for name, p in trained if p.ndim > 1]
-    vectors = [(name, p) for name, p in trained if p.ndim <= 1]
-    groups = [
-        {"params": [p for _, p in matrices], "weight_decay": weight_decay},
-        {"params": [p for _, p in vectors], "weight_decay": 0.0},
-    ]
-    return [name for name, _ in matrices + vectors], [group for group in groups if group["params"]]
+    names: list[str] = []
+    groups: list[dict[str, Any]] = []
+    for matrix, split in product((True, False), (False, True)):
+        group = [(name, p) for name, p in trained if (p.ndim > 1, is_split(p)) == (matrix, split)]
+        if group:
+            names += [name for name, _ in group]
+            groups.append({"params": [p for _, p in group], "weight_decay": weight_decay if matrix else 0.0})
+    return names, groups
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

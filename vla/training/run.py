@@ -11,19 +11,19 @@ The folder of a run:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from vla import assets
 from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.many import ManyPolicy, open_policy
-from vla.ranks import join, leader_first, leave, my_rank
+from vla.ranks import is_split, join, leader_first, leave, my_rank, own_part, split
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
@@ -79,6 +79,7 @@ def train(
     data = find_datasets(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
     start = open_policy(policy) if policy else None
+    torch.manual_seed(plan.seed)  # of the first values of what is new
     taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
     if taken:
         plan = _with_slow(plan, taken.config)
@@ -137,7 +138,8 @@ class _Run:
             folder = self.out / f"{number}-{stage.stage}"
             self.console.print(f"stage {number} of {len(self.recipe.stages)}: {stage.stage}", highlight=False)
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
-            if self.fast is not None and self.caches and my_rank().leads:
+            shared = self.slow is not None and any(is_split(p) for p in self.slow.parameters())
+            if self.fast is not None and self.caches and (my_rank().leads or shared):
                 self._policy().save_pretrained(self.out / "policy")
         if not self.caches and self.slow is not None and my_rank().leads:
             self.slow.save_pretrained(self.out / "s2")
@@ -169,6 +171,8 @@ class _Run:
         policy = self._policy()
         set_trained(policy.s2)
         shares = share_out(stage.joint.s1.batch, self.examples)
+        if stage.joint.shard:
+            self._split(policy.s2, shares, loop)
         parts: dict[str, JointStage] = {}
         for i, (name, one) in enumerate(policy.robots.items()):
             config = replace(stage.joint, s1=replace(stage.joint.s1, batch=shares[name]))
@@ -178,6 +182,19 @@ class _Run:
         if self.recipe.slow.vlm:
             self._say_what_it_takes(joint.model, next(iter(parts.values())), stage.joint.s1.batch, loop)
         fit(joint, loop, folder)
+
+    def _split(self, s2: SlowSystem, shares: Mapping[str, int], loop: LoopConfig) -> None:
+        """S2 among the processes; UserError if they would not all call it equally often, and wait for ever."""
+        processes = my_rank().size
+        uneven = next((count for count in shares.values() if count % processes), None)
+        if uneven:
+            raise UserError(
+                f"train: joint.shard: {uneven} frames of a batch cannot be shared evenly among {processes} processes"
+            )
+        in_bf16 = loop.bf16 and torch.device(self.device).type == "cuda"
+        split(s2, self.device, torch.bfloat16 if in_bf16 else None)
+        own, all_of_it = (sum(part(p).numel() for p in s2.parameters()) for part in (own_part, Tensor.detach))
+        self.console.print(f"S2: each of {processes} processes keeps {own:,} of {all_of_it:,} weights", highlight=False)
 
     def _words_stage(self, stage: StageRecipe) -> WordsStage:
         assert self.scenes is not None

@@ -31,12 +31,16 @@ class JointConfig:
     recompute: gradient checkpointing. S2 reads so many frames at a time and keeps nothing of how; the backward pass
     reads them again. Memory is then for the activations of so many frames, however large the batch; time grows by
     about a third. 0: off.
+
+    shard: of several processes each keeps a part of S2's weights, gradients, moments and average (FSDP); the weights
+    are gathered while S2 reads.
     """
 
     words: float = 0.5
     insulate: bool = False
     hindsight: float = 0.0
     recompute: int = 0
+    shard: bool = False
     s1: FastStageConfig = field(default_factory=lambda: FastStageConfig(batch=48))
 
     def __post_init__(self) -> None:
