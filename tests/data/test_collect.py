@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset
+from safetensors.torch import load_file, save_file
 
 from gym_tabletop.experts import make_expert
 from vla import assets
@@ -68,6 +70,20 @@ def test_where_a_policy_is_corrected_it_drives_and_the_expert_says_what_it_would
     tool = slice(7, 10)
     apart = np.linalg.norm(np.diff(cache.state[:, tool], axis=0) - cache.action[:-1, :3], axis=1)
     assert apart.max() > 0.005
+
+
+def test_it_goes_on_with_the_same_policy_wherever_that_lies_and_not_with_one_trained_on_since(tmp_path):
+    policy = tmp_path / "policy"
+    shutil.copytree(assets.find("policy", "tabletop"), policy)
+    asked = ASKED | {"policy": str(policy), "corrected": True, "episodes": 1, "workers": 1}
+    collect(**asked, out=tmp_path / "corrected")
+    (tmp_path / "elsewhere").mkdir()
+    moved = policy.rename(tmp_path / "elsewhere" / "policy")
+    collect(**asked | {"policy": str(moved)}, out=tmp_path / "corrected")
+    weights = load_file(moved / "s1.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, moved / "s1.safetensors")
+    with pytest.raises(UserError, match="policy"):
+        collect(**asked | {"policy": str(moved)}, out=tmp_path / "corrected")
 
 
 def test_a_steady_hand_does_what_is_recorded(dataset, tmp_path):

@@ -7,6 +7,7 @@ with `next.success` false to the end. An attempt in which the instruction change
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,9 +95,19 @@ def collect(
     print(f"{episodes} episodes in {out}: {summary}")
 
 
+def _weights_of(policy: Path) -> str:
+    """Which policy it is, wherever it lies: one that was trained on in its place is another."""
+    digest = hashlib.sha256()
+    for file in sorted(policy.rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return f"{policy.name} {digest.hexdigest()[:16]}"
+
+
 def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, workers: int) -> str:
     """Record until exactly `episodes` are kept; returns a line for the person. Raises UserError if too few succeed."""
     wanted = asdict(settings) | {"episodes": episodes}
+    if settings.policy is not None:
+        wanted["policy"] = _weights_of(Path(settings.policy))
     if check_output(out, RECORD, wanted):
         return "they were there"
     staging = Staging(out, wanted)
