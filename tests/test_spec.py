@@ -160,3 +160,9 @@ def test_asking_for_a_camera_the_robot_lacks_lists_those_it_has(spec: RobotSpec)
 def test_yaml_on_disk_is_plain(spec: RobotSpec, tmp_path: Path) -> None:
     spec.save(tmp_path / "robot_spec.yaml")
     assert yaml.safe_load((tmp_path / "robot_spec.yaml").read_text())["action"]["gripper"] == "1 = open, 0 = closed"
+
+
+def test_a_rate_that_datasets_cannot_have_is_named(spec: RobotSpec) -> None:
+    assert spec.fps == 20
+    with pytest.raises(UserError, match=r"rate_hz is 12.5; datasets want a whole number"):
+        _ = replace(spec, rate_hz=12.5).fps

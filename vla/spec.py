@@ -229,6 +229,13 @@ class RobotSpec:
         partial.replace(target)
 
     @property
+    def fps(self) -> int:
+        """rate_hz as LeRobot counts it; UserError for a fraction, which its time stamps cannot express."""
+        if self.rate_hz != round(self.rate_hz):
+            raise UserError(f"robot {self.name}: rate_hz is {self.rate_hz:g}; datasets want a whole number")
+        return round(self.rate_hz)
+
+    @property
     def state_size(self) -> int:
         return sum(field.size for field in self.state)
 

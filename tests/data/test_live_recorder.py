@@ -1,5 +1,6 @@
 """Recording under way: what is kept is whole, whatever happens; what is lost is said."""
 
+import errno
 import multiprocessing
 import os
 import random
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -276,3 +278,64 @@ def test_a_take_half_written_is_never_read_as_one(tmp_path):
         record(recorder, "kept", 5, success=True)
         recorder.settle()
         assert read_take(live_folder(out) / "take-000000").task == "kept"
+
+
+def test_takes_that_wait_are_not_written_as_those_of_another_robot(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "lift it", 6, success=True)
+    slower = replace(TINY, rate_hz=10.0)
+    with pytest.raises(UserError, match=r"another robot.*rate_hz"), LiveRecorder(out, slower, NOTHING_RESERVED):
+        pass
+    with pytest.raises(UserError, match="another robot"):
+        publish(out, slower)
+    assert publish(out, TINY) == 1
+
+
+def test_whatever_stops_the_recorder_is_said_and_the_next_take_is_recorded(tmp_path, capfd):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        recorder.begin("lift it")
+        recorder.offer(replace(frame(0), images={}))
+        recorder.settle()
+        assert not recorder.status().recording and "the open take is lost: KeyError" in recorder.status().trouble
+        record(recorder, "lift it", 6, success=True)
+        recorder.settle()
+        assert [kept.take.frames for kept in recorder.status().takes] == [6]
+        assert recorder.status().takes[0].thumbnail.shape == (96, 96, 3)
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_a_robot_without_cameras_is_recorded(tmp_path):
+    blind = replace(TINY, cameras=())
+    with LiveRecorder(tmp_path / "data", blind, NOTHING_RESERVED) as recorder:
+        recorder.begin("lift it")
+        recorder.offer(frame(0, spec=blind))
+        recorder.end(True)
+        recorder.settle()
+        assert len(recorder.status().takes) == 1 and not recorder.status().trouble
+
+
+def test_a_take_knows_what_it_lost_though_the_next_has_begun(tmp_path):
+    settings = replace(NOTHING_RESERVED, queue=2)
+    with LiveRecorder(tmp_path / "data", TINY, settings) as recorder:
+        held = threading.Event()
+        recorder._queue.put(held.wait)  # a disk that takes its time
+        record(recorder, "lift it", 6, success=True)
+        recorder.begin("push it")
+        held.set()
+        recorder.settle()
+        assert recorder.status().takes[0].take.dropped == 4
+
+
+def test_a_dataset_grows_on_a_disk_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    out = tmp_path / "data"
+    monkeypatch.setattr(os, "link", refuse)
+    for count in (1, 2):
+        with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+            record(recorder, "lift it", 6, success=True)
+        assert publish(out, TINY) == 1
+        assert open_dataset(out).num_episodes == count

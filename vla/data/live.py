@@ -10,6 +10,7 @@ import queue
 import shutil
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -17,16 +18,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.publish import live_folder, next_number, recorded_takes, tidy
+from vla.data.publish import claim, live_folder, next_number, recorded_takes, tidy
 from vla.data.spool import LiveFrame, SpoolWriter, Take
 from vla.data.staging import held
 from vla.errors import UserError
 from vla.spec import RobotSpec
 
 CHECK_DISK_S = 0.5
+THUMBNAIL = 96
+"""Pixels across."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class LiveSettings:
 
 @dataclass(frozen=True)
 class KeptTake:
-    """thumbnail: (H, W, 3), the first camera's last picture."""
+    """thumbnail: (H, 96, 3), the first camera's last picture, made small."""
 
     take: Take
     thumbnail: NDArray[np.uint8]
@@ -66,6 +70,12 @@ class LiveStatus:
     takes: tuple[KeptTake, ...] = ()
 
 
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) to (96 H / W, 96, 3)."""
+    size = (THUMBNAIL, max(1, THUMBNAIL * image.shape[0] // image.shape[1]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 class LiveRecorder:
     """One session's takes for the dataset `out`; used as a context manager, which discards a take still open.
 
@@ -82,7 +92,8 @@ class LiveRecorder:
         self._open = False
         self._writer: SpoolWriter | None = None
         self._begun = Take(0, "", False, 0, 0, 0, "", "", "")
-        self._thumbnail: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
+        self._picture: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
+        self._unwritten = 0
         self._full, self._checked = False, -CHECK_DISK_S
         self._thread = threading.Thread(target=self._work, name="vla-recorder", daemon=True)
         self._holding = ExitStack()
@@ -92,6 +103,7 @@ class LiveRecorder:
         self._holding.enter_context(held(self._folder, "teleop"))
         try:
             tidy(self._out, self._spec)
+            claim(self._out, self._spec)
             self._number = next_number(self._out)
             self._check_disk()
         except BaseException:
@@ -150,7 +162,8 @@ class LiveRecorder:
         if self._open:
             self._open = False
             self._tell(recording=False)
-            self._queue.put(lambda: self._keep(success))
+            dropped = self._status.dropped
+            self._queue.put(lambda: self._keep(success, dropped))
 
     def discard(self) -> None:
         """Throw the open take away."""
@@ -175,10 +188,13 @@ class LiveRecorder:
             try:
                 job()
             except OSError as error:
-                self._fail(f"recording stopped, and the open take is lost: {error.strerror or error}")
+                self._fail(error.strerror or str(error))
+            except Exception as error:  # else this thread would end, and nothing more be recorded, without a word
+                traceback.print_exc()
+                self._fail(f"{type(error).__name__}: {error}")
 
     def _begin(self, take: Take, before: list[LiveFrame]) -> None:
-        self._begun = replace(take, number=self._number)
+        self._begun, self._unwritten = replace(take, number=self._number), 0
         self._writer = SpoolWriter(self._folder / f"open-{self._number:06d}", self._spec)
         for frame in before:
             self._write(frame)
@@ -193,13 +209,15 @@ class LiveRecorder:
 
     def _write(self, frame: LiveFrame) -> None:
         if self._check_disk():
+            self._unwritten += 1
             return
         assert self._writer is not None
         self._writer.add(frame)
-        self._thumbnail = frame.images[self._spec.cameras[0].name]
+        if self._spec.cameras:
+            self._picture = frame.images[self._spec.cameras[0].name]
         self._tell(frames=self._writer.frames)
 
-    def _keep(self, success: bool) -> None:
+    def _keep(self, success: bool, dropped: int) -> None:
         writer = self._writer
         if writer is None:
             return
@@ -211,12 +229,12 @@ class LiveRecorder:
             success=success,
             frames=writer.frames,
             interventions=writer.interventions,
-            dropped=self._status.dropped,
+            dropped=dropped + self._unwritten,
         )
         writer.keep(take, self._folder / f"take-{take.number:06d}")
         self._writer = None
         self._number += 1
-        self._tell(takes=(*self._status.takes, KeptTake(take, self._thumbnail)))
+        self._tell(takes=(*self._status.takes, KeptTake(take, thumbnail(self._picture))))
 
     def _discard(self) -> None:
         if self._writer is not None:
@@ -248,7 +266,8 @@ class LiveRecorder:
             self._tell(trouble=told)
         return self._full
 
-    def _fail(self, trouble: str) -> None:
+    def _fail(self, what: str) -> None:
+        trouble = f"recording stopped, and the open take is lost: {what}"
         self._open = False
         with suppress(OSError):  # what was buffered cannot be written either
             self._discard()

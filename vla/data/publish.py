@@ -24,6 +24,7 @@ from vla.errors import UserError
 from vla.spec import RobotSpec, dimension_names
 
 RECORD = Path("meta/takes.json")
+SPEC = "robot_spec.yaml"
 _TAKE, _OLD, _NEW = "take-*", "previous", "building"
 
 
@@ -62,10 +63,19 @@ def tidy(out: Path, spec: RobotSpec | None = None) -> None:
     for path in folder.glob(_TAKE):
         if read_take(path).number in there:
             shutil.rmtree(path)
-    file = out / "meta" / "robot_spec.yaml"
-    differing = spec.diff(RobotSpec.load(file), "this dataset") if spec and file.exists() else []
-    if differing:
-        raise UserError(f"teleop: {out} was recorded with another robot ({'; '.join(differing)}); choose another --out")
+    for file, what in ((out / "meta" / SPEC, "this dataset"), (folder / SPEC, "the takes beside it")):
+        differing = spec.diff(RobotSpec.load(file), what) if spec and file.exists() else []
+        if differing:
+            raise UserError(
+                f"teleop: {out} was recorded with another robot ({'; '.join(differing)}); choose another --out"
+            )
+
+
+def claim(out: Path, spec: RobotSpec) -> None:
+    """The takes that will be beside `out` are of this robot; the caller holds OUT.live and has tidied it."""
+    partial = live_folder(out) / f"{SPEC}.partial"
+    spec.save(partial)
+    partial.replace(partial.with_suffix(""))
 
 
 def publish(out: Path, spec: RobotSpec, advance: Callable[[int], None] = lambda frames: None) -> int:
@@ -118,8 +128,15 @@ def _link(old: Path, new: Path) -> None:
         old,
         new,
         ignore=lambda folder, names: [name for name in names if Path(folder) == old and name == "cache"],
-        copy_function=lambda a, b: shutil.copy2(a, b) if Path(a) in rewritten else os.link(a, b),
+        copy_function=lambda a, b: shutil.copy2(a, b) if Path(a) in rewritten else _link_or_copy(a, b),
     )
+
+
+def _link_or_copy(old: str, new: str) -> None:
+    try:
+        os.link(old, new)
+    except OSError:  # a disk without hard links, as of a camera or a stick
+        shutil.copy2(old, new)
 
 
 def _exchange(out: Path, folder: Path) -> None:

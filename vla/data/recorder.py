@@ -42,7 +42,7 @@ class EpisodeRecorder:
             self._dataset = _Recording.resume(name, root=root, **how)
             return
         columns = features(spec, labels) | dict(extra or {})
-        fps = round(spec.rate_hz)
+        fps = spec.fps
         self._dataset = _Recording.create(name, fps, columns, root=root, robot_type=spec.name, **how)
         spec.save(self._dataset.root / "meta" / "robot_spec.yaml")
 
