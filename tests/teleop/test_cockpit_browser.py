@@ -229,3 +229,35 @@ def test_a_second_tab_watches_and_may_only_stop_the_arm(browser, tmp_path):
         page.click("#release")
         watcher.reads("The arm holds")
         page.close()
+
+
+GAMEPAD = """
+window.pad = { index: 0, axes: [0, 0, 0, 0], buttons: Array.from({ length: 17 }, () => ({ pressed: false })) };
+navigator.getGamepads = () => [window.pad];
+"""
+
+
+def test_a_gamepad_in_the_browser_takes_hold_moves_and_lets_go(browser, tmp_path):
+    with rig(tmp_path / "data", heartbeat_s=10) as made:
+        page = browser.new_page()
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.add_init_script(GAMEPAD)
+        operator = Operator(made, page)
+
+        def press(button: int, down: bool) -> None:
+            page.evaluate("([button, down]) => { pad.buttons[button].pressed = down; }", [button, down])
+
+        press(5, True)
+        operator.reads("You drive")
+        press(5, False)
+        here = made.session.moment().tool
+        page.evaluate("pad.axes[0] = -1")
+        operator.until(lambda now: now.tool[1] > here[1] + 0.01, "the stick moves the arm")
+        press(0, True)
+        operator.until(lambda now: now.gripper < 0.5, "the gripper closes")
+        press(5, True)
+        operator.reads("The arm holds")
+        operator.rests()
+        assert not errors
+        page.close()

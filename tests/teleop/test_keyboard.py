@@ -8,7 +8,7 @@ import pytest
 from terminal_rig import terminal
 
 from vla.cli import main
-from vla.teleop.keys import ESCAPE_S, HOLD_S, SLOWLY, KeyReader, Keys
+from vla.teleop.keys import ESCAPE_S, HOLD_S, REPEAT_S, SLOWLY, KeyReader, Keys
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,25 @@ def test_escape_stops_also_while_an_instruction_is_typed():
     keys.press("/", 0.0)
     keys.press("y", 0.0)
     assert keys.press("escape", 0.0) == [("stop", None)] and keys.typing is None
+
+
+@pytest.mark.parametrize(("key", "wish"), [("t", "again"), ("z", "undo"), ("enter", "start")])
+def test_a_key_that_is_held_asks_once_and_one_pressed_anew_asks_again(key, wish):
+    keys = Keys()
+    repeats = (0.0, 0.5, *np.arange(0.53, 2, 0.033))  # as terminals repeat
+    assert [asked for now in repeats for asked in keys.press(key, now)] == [(wish, None)]
+    assert keys.press(key, 2 + REPEAT_S) == [(wish, None)]
+
+
+def test_a_held_space_never_takes_hold_again_and_letting_go_is_never_too_soon():
+    keys = Keys()
+    keys.press("space", 0.0)
+    assert keys.grip.clutch
+    held = []
+    for now in (0.1, 0.5, *np.arange(0.53, 2, 0.033)):
+        keys.press("space", now)
+        held.append(keys.grip.clutch)
+    assert not any(held)
 
 
 def test_without_a_terminal_it_says_so(tmp_path, capsys, monkeypatch):

@@ -150,6 +150,20 @@ def test_record_again_brings_the_same_scene_and_undo_takes_the_newest_away(tmp_p
         wait_for(live, lambda now: any("left to undo" in note.text for note in now.notes), "it is said")
 
 
+def test_record_again_takes_back_no_other_take_than_the_one_begun_last(tmp_path):
+    with session(tmp_path, seed=3) as (live, _hand, recorder):
+        for last_seed, ending in ((3, "success"), (4, "discard")):
+            live.ask("start")
+            wait_for(live, lambda _: recorder.status().frames > 3, "frames are recorded")
+            live.ask(ending)
+            wait_for(live, lambda now, seed=last_seed: now.seed == seed + 1, "the next scene comes")
+        for _ in range(2):
+            live.ask("again")
+        wait_for(live, lambda now: now.seed == 4, "the scene of the take begun last is back")
+        recorder.settle()
+        assert len(recorder.status().takes) == 1
+
+
 def test_words_cannot_change_within_a_take_and_may_be_ones_the_scene_cannot_judge(tmp_path):
     with session(tmp_path) as (live, _hand, recorder):
         live.ask("instruct", "tidy up the whole table, please")

@@ -14,7 +14,7 @@ import importlib.resources
 import json
 import logging
 import secrets
-import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from vla.data.live import LiveRecorder
+from vla.data.live import KeptTake, LiveRecorder
 from vla.data.spool import Take
 from vla.errors import UserError
 from vla.jpeg import encode_jpeg
@@ -101,7 +101,7 @@ class _Page:
     quick: int = 0
     sent: deque[tuple[int, float]] = field(default_factory=deque)
     shown: dict[str, int] = field(default_factory=dict)
-    takes: str = ""
+    takes: tuple[KeptTake, ...] | None = None
     instructions: tuple[str, ...] | None = None
 
 
@@ -131,13 +131,11 @@ class Cockpit:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/?token={self.token}"
 
-    async def serve(self, ready: Callable[[int], None] | None = None, stop: asyncio.Event | None = None) -> None:
-        """Until SIGINT, SIGTERM, `stop` or the session's end; its error is raised. UserError if the port is taken."""
+    async def serve(
+        self, ready: Callable[[int], None] | None = None, stop: asyncio.Event | threading.Event | None = None
+    ) -> None:
+        """Until `stop` or the session's end; its error is raised. UserError if the port is taken."""
         stop = stop or asyncio.Event()
-        loop = asyncio.get_running_loop()
-        with suppress(RuntimeError, ValueError):  # only the main thread may: whoever runs us elsewhere has `stop`
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop.set)
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         try:
             server = await serve(
@@ -152,8 +150,7 @@ class Cockpit:
             if ready:
                 ready(self._port)
             while not stop.is_set() and self._session.alive:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), 0.2)
+                await asyncio.sleep(0.1)
         if self._session.error is not None:
             raise self._session.error
 
@@ -226,10 +223,9 @@ class Cockpit:
         with suppress(ConnectionClosed):
             while True:
                 status = self._recorder.status()
-                takes = takes_message(status, self._thumbnail)
-                if takes != page.takes:
-                    page.takes = takes
-                    await page.connection.send(takes)
+                if status.takes is not page.takes:
+                    page.takes = status.takes
+                    await page.connection.send(takes_message(status, self._thumbnail))
                 role = "operator" if page is self._operator else "free" if self._operator is None else "watcher"
                 about = {**self._about, "role": role, "pages": len(self._pages), "quality": page.quality}
                 moment = self._session.moment()
@@ -289,9 +285,7 @@ class Cockpit:
 
     def _thumbnail(self, take: Take, image: NDArray[np.uint8]) -> str:
         if take.started not in self._thumbnails:
-            size = (96, 96 * image.shape[0] // image.shape[1])
-            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-            self._thumbnails[take.started] = data_url(encode_jpeg(small, 80), "image/jpeg")
+            self._thumbnails[take.started] = data_url(encode_jpeg(image, 80), "image/jpeg")
         return self._thumbnails[take.started]
 
 

@@ -55,17 +55,20 @@ def teleop(options: TeleopOptions) -> None:
     """Run a session until it is ended, then add its takes to the dataset. Raises UserError for what cannot be done."""
     out = options.out.resolve()
     assets.check_folder_writable(out.parent, "--out")
+    if out.is_mount():
+        raise UserError(f"teleop: --out {out} is a mount point and cannot be renamed; give a folder inside it")
     from vla.robots.gym_sim import check_rendering
 
     check_rendering()  # before anything imports mujoco, which chooses how to render once and for all
     from vla.data.live import LiveRecorder, LiveSettings
-    from vla.data.publish import next_number
+    from vla.data.publish import live_folder, next_number
     from vla.teleop.bodies import choose_body
     from vla.teleop.control import SessionSettings
     from vla.teleop.mapping import Scaling
     from vla.teleop.session import Session
 
     body = choose_body(options)
+    _ = body.spec.fps  # UserError before anything moves
     policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec) if options.policy else None
     reserve = int(options.reserve_gb * 1e9)
     with ExitStack() as stack:
@@ -94,7 +97,13 @@ def teleop(options: TeleopOptions) -> None:
             session = Session(body.make, front.device, recorder, policy, settings, front.on_step)
             stack.callback(session.close)
             session.start()
-            front.run(session, recorder)
+            try:
+                front.run(session, recorder)
+            except BaseException:
+                if recorder.status().takes:
+                    kept = f"{len(recorder.status().takes)} takes are safe in {live_folder(out)}"
+                    print(f"vla: {kept}; the next session writes them", file=sys.stderr, flush=True)
+                raise
     _publish(out, body.spec, recorder.status().takes)
 
 
@@ -139,6 +148,7 @@ def _front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterat
 def _web_front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> Iterator[_Front]:
     try:
         from vla.teleop.cockpit import Cockpit, WebDevice
+        from vla.teleop.console import ending_signals
     except ModuleNotFoundError as error:
         raise UserError(f"teleop: Python package {error.name} is missing: pip install 'vla[teleop]'") from None
     device, pictures = WebDevice(), body.pictures()
@@ -146,7 +156,8 @@ def _web_front(options: TeleopOptions, body: BodyChoice, has_policy: bool) -> It
 
     def run(session: Session, recorder: LiveRecorder) -> None:
         cockpit = Cockpit(session, recorder, device, pictures, options.host, options.port, about)
-        asyncio.run(cockpit.serve(lambda _: _welcome(cockpit.url, options)))
+        with ending_signals() as (ending, _):
+            asyncio.run(cockpit.serve(lambda _: _welcome(cockpit.url, options), ending))
 
     try:
         yield _Front(device, run, pictures.offer)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -115,13 +116,18 @@ def _screen() -> Iterator[Callable[[list[Text], Text], None]]:
 
 @contextmanager
 def ending_signals() -> Iterator[tuple[Event, Callable[[], None]]]:
-    """Set by the signals that end a session, and when the terminal hangs up; handlers before it are put back."""
+    """Set by the signals that end a session, and when the terminal hangs up; handlers before it are put back.
+
+    A hang-up comes twice where a shell dies with its terminal: after the first, no other is heard.
+    """
     event = Event()
     shown = [output for output in OUTPUTS if os.isatty(output)]
 
     def hang_up() -> None:
         """Nobody reads what is said from now on: the takes are written all the same."""
         event.set()
+        before[signal.SIGHUP] = signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         nothing = os.open(os.devnull, os.O_WRONLY)
         for output in shown:
             os.dup2(nothing, output)
@@ -131,7 +137,7 @@ def ending_signals() -> Iterator[tuple[Event, Callable[[], None]]]:
             hang_up()
         event.set()
 
-    before = {number: signal.signal(number, end) for number in SIGNALS}
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, end) for number in SIGNALS}
     try:
         yield event, hang_up
     finally:

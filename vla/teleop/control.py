@@ -48,7 +48,8 @@ class SessionSettings:
 class LiveLoop:
     """One `step` is one control period; robot, gate and pilot belong to the thread that calls it.
 
-    clock: what time it is, in seconds; readings of the device are stamped by it.
+    clock: what time it is, in seconds; readings of the device are stamped by it. wait: until the next control period,
+    for a robot whose `command` does not.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class LiveLoop:
         pilot: ThreadedPilot | SteppedPilot | None,
         settings: SessionSettings,
         clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[], object] = lambda: None,
     ) -> None:
         self._robot, self._device, self._recorder, self._settings = robot, device, recorder, settings
-        self._clock = clock
+        self._clock, self._wait = clock, wait
         self._guarded = GuardedRobot(robot)
         self._gate = self._guarded.gate
         self._mapper = Mapper(self._gate, robot.spec.rate_hz, settings.scaling)
@@ -69,7 +71,9 @@ class LiveLoop:
         self._pilot = pilot
         self._scenes = Scenes(robot, settings.instruction)
         self._lost = False
-        self._seed = self._taken = settings.seed
+        self._seed = settings.seed
+        self._taken: int | None = None
+        self._newest_kept = False
         self._notes: deque[Note] = deque(maxlen=_NOTES)
         self._noted = self._step_count = 0
         self._periods = Periods(1 / robot.spec.rate_hz)
@@ -150,17 +154,31 @@ class LiveLoop:
         """Send, and look again. A robot that cannot say where it is or what it sees holds, and ends the take."""
         sent = np.asarray(passed.applied, np.float32)
         try:
-            sent = self._guarded.send(passed)
-            self._observation, self._captured = self._robot.observe(), self._clock()
+            try:
+                sent = self._guarded.send(passed)
+            finally:
+                self._wait()
+            asked = self._clock()
+            self._observation = self._robot.observe()
+            self._captured = self._clock() if self._observation.ages else asked
         except SensesLost as error:
             if not self._lost:
                 self._lose(str(error))
         else:
             if self._lost and self._gate.at_rest:
-                self._guarded.find(self._observation)
-                self._lost = False
-                self._note("the robot senses again: take hold")
+                self._find()
         return sent
+
+    def _find(self) -> None:
+        """Go on from where the robot is; where that is beyond its limits, a person must bring it back first."""
+        try:
+            self._guarded.find(self._observation)
+        except UserError as error:
+            if not any(note.text == str(error) for note in self._notes):
+                self._note(str(error), bad=True)
+            return
+        self._lost = False
+        self._note("the robot senses again: take hold")
 
     def _lose(self, what: str) -> None:
         self._lost = True
@@ -170,6 +188,7 @@ class LiveLoop:
         self._release_policy(f"{what}: the arm holds")
         if self._recorder.status().recording:
             self._recorder.end(False)
+            self._newest_kept = True
             self._note("the take ends here, and is kept as a failure", bad=True)
 
     def _record(self, seen: tuple[Observation, float], passed: Passed, sent: Action, who: Driver, now: float) -> None:
@@ -258,13 +277,14 @@ class LiveLoop:
         if self._wanted_reset is not None:
             raise UserError("the next scene is being set up: wait for the arm to come to rest")
         self._recorder.begin(self._scenes.instruction, self._settings.policy_name if self._pilot else "")
-        self._taken = self._seed
+        self._taken, self._newest_kept = self._seed, False
         self._note(f"recording: {self._scenes.instruction}")
 
     def _end(self, success: bool) -> None:
         if not self._recorder.status().recording:
             raise UserError("nothing is being recorded: start a take first")
         self._recorder.end(success)
+        self._newest_kept = True
         self._note("kept as a success" if success else "kept as a failure")
         self._next_scene(self._seed + 1)
 
@@ -281,16 +301,18 @@ class LiveLoop:
         if not self._recorder.status().takes:
             raise UserError("no take of this session is left to undo")
         self._recorder.undo()
+        self._newest_kept = False
         self._note("the newest take is gone")
 
     def _again(self, _: Any) -> None:
-        """The take that is open, or else the newest one, from its beginning."""
+        """The take begun last, whatever became of it, from its beginning."""
+        if self._taken is None:
+            raise UserError("there is no take to record again")
         if self._recorder.status().recording:
             self._recorder.discard()
-        elif self._recorder.status().takes:
+        elif self._newest_kept:
             self._recorder.undo()
-        else:
-            raise UserError("there is no take to record again")
+        self._newest_kept = False
         self._note("thrown away; the same scene again")
         self._next_scene(self._taken)
 

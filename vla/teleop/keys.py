@@ -17,6 +17,10 @@ from vla.teleop.moment import Moment
 
 HOLD_S = 0.15
 """Longer than the time between two repetitions of a key, also on slow terminals: 25 to 90 ms."""
+REPEAT_S = 0.7
+"""A key heard again so soon may still be the one that was pressed: terminals repeat from a quarter of a second to two
+thirds after that on. What must not be done twice is not.
+"""
 ESCAPE_S = 0.05
 """A sequence that begins with escape comes at once; if nothing follows for so long, it was the key."""
 SLOWLY = 0.3
@@ -78,6 +82,7 @@ class Keys:
         self.grip = Grip()
         self.typing: str | None = None
         self._held: dict[tuple[int, int], tuple[float, float]] = {}
+        self._heard: dict[str, float] = {}
         self._policy_on = False
 
     def press(self, key: str, now: float) -> list[Wish]:
@@ -88,10 +93,14 @@ class Keys:
             return [("stop", None)]
         if self.typing is not None:
             return self._type(key)
+        repeated = now - self._heard.get(key, -REPEAT_S) < REPEAT_S
+        self._heard[key] = now
         if key.lower() in MOVES:
             self._held[MOVES[key.lower()]] = now + HOLD_S, SLOWLY if key.isupper() else 1.0
-        elif key == "space":
-            self.grip.clutch = not self.grip.clutch
+        elif key == "space":  # letting go is never too soon
+            self.grip.clutch = not self.grip.clutch and not repeated
+        elif repeated:
+            return []
         elif key.lower() == "g":
             self.grip.open = not self.grip.open
         elif key.lower() == "p":

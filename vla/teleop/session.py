@@ -76,8 +76,9 @@ class Session:
             robot = self._make_robot()
             if self._policy is not None:
                 pilot = ThreadedPilot(self._policy, robot.spec)
-            loop = LiveLoop(robot, self._device, self._recorder, pilot, self._settings)
             beat = Beat(robot.spec.rate_hz)
+            wait = (lambda: None) if self._settings.paced else beat.wait
+            loop = LiveLoop(robot, self._device, self._recorder, pilot, self._settings, wait=wait)
             while not (self._ending.is_set() and loop.resting):
                 while not self._wishes.empty():
                     loop.wish(*self._wishes.get())
@@ -85,8 +86,6 @@ class Session:
                 if self._on_step is not None:
                     self._on_step(robot, self._moment)
                 self._ready.set()
-                if not self._settings.paced:
-                    beat.wait()
         except BaseException as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()

@@ -78,13 +78,15 @@ const pressed = new Set();
 function press(pad, button, act) {
   const name = `${pad.index}.${button}`;
   const down = Boolean(pad.buttons[button]?.pressed);
-  if (down && !pressed.has(name)) act();
+  const fresh = down && !pressed.has(name);
   if (down) pressed.add(name); else pressed.delete(name);
+  if (fresh) act(); // which may look at the buttons again
 }
 
 function beat() {
   if (state?.role !== "operator" || document.hidden) return;
-  send({ t: "hand", clutch: hand.clutch, move: hand.clutch ? movement() : (movement(), [0, 0, 0, 0, 0, 0]),
+  const move = movement(); // first: a button may take hold or let go
+  send({ t: "hand", clutch: hand.clutch, move: hand.clutch ? move : [0, 0, 0, 0, 0, 0],
     gripper: hand.open ? 1 : 0, at: performance.now() });
 }
 
@@ -117,7 +119,6 @@ function leave() {
 
 // What is seen.
 
-const urls = new Map();
 function show(data) {
   const view = new DataView(data);
   const length = view.getUint16(0);
@@ -133,12 +134,11 @@ function show(data) {
   const image = figure.firstChild;
   const url = URL.createObjectURL(new Blob([new Uint8Array(data, 2 + length)], { type: "image/jpeg" }));
   image.onload = () => {
-    URL.revokeObjectURL(urls.get(head.camera));
-    urls.set(head.camera, url);
     send({ t: "seen", number: head.number });
     if (link.offset !== null) link.age = 1000 * (performance.now() / 1000 + link.offset - head.captured);
   };
   image.onerror = () => send({ t: "seen", number: head.number });
+  URL.revokeObjectURL(image.src); // of the one before, drawn or not
   image.src = url;
 }
 
