@@ -41,10 +41,14 @@ FAKE = RobotSpec.from_dict(
 
 
 class FakeRobot:
-    """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong."""
+    """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong.
+
+    position: rad, where somebody has moved it.
+    """
 
     def __init__(self, bus: MessageBus, fault: str = "") -> None:
         self.bus, self.fault, self.commands = bus, fault, []
+        self.position = [1.0, 2.0]
         camera, joints, action = FAKE.ros
         self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
         kind = "std_msgs/msg/String" if fault == "type" else joints.type
@@ -87,7 +91,7 @@ class FakeRobot:
             "missing": (["a"], [1]),
             "nan": (["a", "b"], [1, np.nan]),
             "reordered": (["b", "c", "a"], [2, 3, 1]),
-        }.get(self.fault, (["a", "b"], [1, 2]))
+        }.get(self.fault, (["a", "b"], self.position))
         message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
         return message

@@ -14,7 +14,7 @@ from vla import assets
 from vla.cli import main
 from vla.errors import UserError
 from vla.robots import dds_bus
-from vla.robots.base import Robot
+from vla.robots.base import Robot, SensesLost
 from vla.robots.dds import DdsRobot
 from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
@@ -176,6 +176,25 @@ def test_a_robot_that_was_told_nothing_yet_is_not_told_to_hold(domain: int) -> N
         robot.observe()
     robot.close()
     assert not fake.commands  # in joint positions, zeros would be a motion
+    fake.close()
+
+
+def test_an_arm_that_was_moved_between_two_episodes_is_not_led_back_to_the_end_of_the_first(domain: int) -> None:
+    fake = fake_robot(domain)
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        robot.reset()
+        robot.command(np.array([1, 2], np.float32))
+        assert fake.bus.wait(lambda: bool(fake.commands), PATIENCE)
+        fake.position, fake.fault, robot.patience = [0.2, 0.3], "silent", 1.0
+        time.sleep(0.6)
+        with pytest.raises(SensesLost):  # the second begins while nothing is seen
+            robot.reset()
+        fake.fault, robot.patience = "", PATIENCE
+        np.testing.assert_allclose(robot.reset().state, [0.2, 0.3])
+        robot.hold()
+        robot.command(np.array([0.2, 0.3], np.float32))
+        assert fake.bus.wait(lambda: len(fake.commands) >= 2, PATIENCE)
+    np.testing.assert_allclose([one.points[0].positions for one in fake.commands], [[1, 2], [0.2, 0.3]])
     fake.close()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_robot import FAKE, FakeRobot
 from sim_process import sim_process
 
 from gym_tabletop.rendering import project
@@ -81,6 +82,24 @@ def test_words_that_the_scene_cannot_judge_and_a_policy_that_breaks_end_it_with_
     assert Episode(policy, robot, FAST, "", 10, breaks).run() == Result("failed", "RuntimeError: out of memory", 1)
 
 
+def test_a_goal_that_fails_before_it_begins_does_not_move_an_arm_that_somebody_moved(domain: int) -> None:
+    fake = FakeRobot(Bus(MessageTypes(), domain))
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        robot.reset()
+        robot.command(np.array([1, 2], np.float32))
+        assert fake.bus.wait(lambda: bool(fake.commands), PATIENCE)
+        fake.position = [0.2, 0.3]
+        ungated = EpisodeSettings(gate=False)
+        assert Episode(StayingPolicy(FAKE), robot, ungated, "", 10, lambda _: None).run().outcome == "failed"
+        canceled = Episode(StayingPolicy(FAKE), robot, ungated, "wave", 10, lambda _: None)
+        canceled.stop("stopped", "emergency stop")
+        assert canceled.run().outcome == "stopped"
+        robot.command(np.array([0.2, 0.3], np.float32))
+        assert fake.bus.wait(lambda: len(fake.commands) >= 2, PATIENCE)
+    np.testing.assert_allclose([one.points[0].positions for one in fake.commands], [[1, 2], [0.2, 0.3]])
+    fake.close()
+
+
 def test_a_robot_in_real_time_is_driven_while_the_policy_thinks(policy, domain: int) -> None:
     with sim_process(domain), DdsRobot(SPEC, domain, PATIENCE) as robot:
         settings = EpisodeSettings(words_s=None)
@@ -128,6 +147,26 @@ def test_camera_info_and_tf_put_the_tool_where_the_picture_shows_it(domain: int)
         assert info.header.frame_id == "front"
     for one in (bus, ear):
         one.close()
+
+
+class StayingPolicy:
+    """Wants the joints to be where they are."""
+
+    class config:
+        replan_steps = 5
+
+    def __init__(self, spec: RobotSpec) -> None:
+        self.spec = spec
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        import torch
+
+        from vla.s2.thought import Thought
+
+        return Thought(torch.zeros(1, 1), stamp, instruction_id, "here" if words else None)
+
+    def act(self, images, state, thought, now, prefix):
+        return np.tile(np.asarray(state, np.float32), (10, 1))
 
 
 def stopping_after(steps: int, robot: DdsRobot, stop: Callable[[Episode], None], policy: Any):

@@ -107,7 +107,11 @@ class DdsRobot:
         self._interrupted.clear()
 
     def reset(self, seed: int | None = None) -> Observation:
-        """Begin an episode: a simulated robot is given the seed, a real one stays as it is."""
+        """Begin an episode: a simulated robot is given the seed, a real one stays as it is.
+
+        What an earlier episode commanded is forgotten: the robot may have been moved since.
+        """
+        self._last = None
         if seed is not None and self.has_scenes:
             self._ask_to_reset(seed)
             self._jumps = self._streams.jumps
@@ -156,7 +160,8 @@ class DdsRobot:
         return sent
 
     def hold(self) -> None:
-        """Tell the robot to stay where it was last told to be; before that, and in lockstep, it stays of itself."""
+        """Tell the robot to stay where this episode last told it to be; before that, and in lockstep, it stays of
+        itself."""
         if self._last is not None and not self.outcome.lockstep:
             self._publish(self.spec.hold_action(self._last))
 

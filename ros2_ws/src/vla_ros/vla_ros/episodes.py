@@ -137,6 +137,8 @@ class Episode:
         self._instruction = self._instruction or robot.instruction
         if not self._instruction:
             raise UserError("this robot has no task of its own: give an instruction")
+        if self._stopped is not None:
+            raise Interrupted
         return GatedRobot(robot, self._settings.gate)
 
     def _follow(self, body: GatedRobot) -> tuple[Outcome, str]:
@@ -158,9 +160,10 @@ class Episode:
         return "success", ""
 
     def _rest(self, body: GatedRobot | None) -> None:
+        if body is None:
+            return  # nothing has been commanded
         try:
-            if body is not None:
-                body.rest()
+            body.rest()
             self._robot.hold()
         except (UserError, Interrupted, RuntimeError):
             return  # there is no robot any more, or another has taken it
