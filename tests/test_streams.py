@@ -202,9 +202,30 @@ def test_a_twist_is_velocity_and_a_trajectory_point_lies_one_period_ahead() -> N
     assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 50 * MS)
     assert rest.positions.tolist() == [1, 2] and rest.velocities.tolist() == [0, 0]
     assert (rest.time_from_start.sec, rest.time_from_start.nanosec) == (0, 100 * MS)
-    slow = write_message(TYPES, [(stream, JOINTS.fields, np.array([1.0, 2.0]))], SECOND, 0.5)
-    assert [(p.time_from_start.nanosec, p.velocities.tolist()) for p in slow.points] == [(100 * MS, [0, 0])]
     assert read_values(trajectory, stream, JOINTS.fields).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("unit", "first"), [("rad", ([1, 2], [])), ("rad/s", ([], [1, 2]))])
+def test_a_slow_robot_has_its_whole_period_for_a_trajectory_and_stands_still_100_ms_later(unit: str, first) -> None:
+    stream = RosStream("action", "/jtc/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", ("a", "b"))
+    trajectory = write_message(TYPES, [(stream, (Field("joints", 2, unit),), np.array([1.0, 2.0]))], SECOND, 0.5)
+    said = [(p.positions.tolist(), p.velocities.tolist()) for p in trajectory.points]
+    assert said == [first, (first[0], [0, 0])]
+    assert [p.time_from_start.nanosec for p in trajectory.points] == [500 * MS, 600 * MS]
+
+
+def test_positions_velocities_and_efforts_of_joints_on_one_topic_are_each_written_where_they_are_read() -> None:
+    units = {"rad": ("a", "b", "finger"), "rad/s": ("b", "a"), "Nm": ("a", "b")}
+    parts = [
+        (RosStream(unit, "/joint_states", JOINTS.stream.type, names), (Field("joints", len(names), unit),), values)
+        for (unit, names), values in zip(units.items(), ([1.0, 2, 3], [5.0, 4], [6.0, 7]), strict=True)
+    ]
+    message = write_message(TYPES, [(stream, fields, np.array(values)) for stream, fields, values in parts], SECOND, 1)
+    assert message.name == ["a", "b", "finger"] and message.position.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(message.velocity, [4, 5, np.nan])
+    again = TYPES.from_cdr(TYPES.to_cdr(message), JOINTS.stream.type)
+    for stream, fields, values in parts:
+        assert read_values(again, stream, fields).tolist() == values
 
 
 def test_the_shipped_arm_says_where_everything_is() -> None:

@@ -93,8 +93,7 @@ def write_message(
     first, message = parts[0][0], types.new(parts[0][0].type)
     stamp_message(message, stamp)
     if first.type == JOINT_STATE:
-        message.name = [name for stream, _, _ in parts for name in stream.fields]
-        message.position = np.concatenate([values for _, _, values in parts])
+        _put_joints(message, parts)
     elif first.type == TRAJECTORY:
         message.joint_names = [name for stream, _, _ in parts for name in stream.fields]
         message.points = _points(types, np.concatenate([values for _, _, values in parts]), parts[0][1], period)
@@ -157,10 +156,23 @@ def _decompress(message: Any) -> NDArray[np.uint8]:
     return np.asarray(bgr, np.uint8)[..., ::-1]
 
 
+_ARRAYS = {"rad/s": "velocity", "m/s": "velocity", "N": "effort", "Nm": "effort"}
+"""Unit -> the array of a JointState that has it; "position" has the others."""
+
+
 def _of_joints(message: Any, field: Field) -> Any:
-    return {"rad/s": message.velocity, "m/s": message.velocity, "N": message.effort, "Nm": message.effort}.get(
-        field.unit, message.position
-    )
+    return getattr(message, _ARRAYS.get(field.unit, "position"))
+
+
+def _put_joints(message: Any, parts: Sequence[tuple[RosStream, Sequence[Field], Array]]) -> None:
+    """Every joint once, in every array that is in use; NaN where nothing is said of it, as ros2_control has it."""
+    message.name = list(dict.fromkeys(name for stream, _, _ in parts for name in stream.fields))
+    for stream, fields, values in parts:
+        array = _of_joints(message, fields[0])
+        if not len(array):
+            array = np.full(len(message.name), np.nan)
+            setattr(message, _ARRAYS.get(fields[0].unit, "position"), array)
+        array[[message.name.index(name) for name in stream.fields]] = values
 
 
 def _joints(names: Sequence[str], values: Any, wanted: Sequence[str]) -> Array:
@@ -232,16 +244,15 @@ def _set_frame(message: Any, frame: str) -> None:
 
 
 AHEAD = 0.1
-"""Seconds that a trajectory lasts at most: it outlives its publisher."""
+"""Seconds that a trajectory lasts at most after its control period: it outlives its publisher."""
 
 
 def _points(types: MessageTypes, values: Array, fields: Sequence[Field], period: float) -> list[Any]:
-    """What is commanded, one control period ahead, and another period later standing still there."""
-    first = min(period, AHEAD)
-    last = min(2 * period, AHEAD)
+    """What is commanded, one control period ahead, and another period later, or `AHEAD`, standing still there."""
+    first, last = period, period + min(period, AHEAD)
     velocity = fields[0].unit in ("rad/s", "m/s")
     points = []
-    for ahead in dict.fromkeys((first, last)):
+    for ahead in (first, last):
         point = types.new("trajectory_msgs/msg/JointTrajectoryPoint")
         if not velocity:
             point.positions = values
