@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vla import assets
 from vla.errors import UserError
 from vla.messages import SECOND, write_picture
 from vla.robots.base import SensesLost
@@ -18,6 +19,17 @@ from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
 
 TYPES = MessageTypes()
+ROS = [
+    {"stream": "front", "topic": "/front", "type": "sensor_msgs/msg/Image"},
+    {"stream": "state", "topic": "/joint_states", "type": "sensor_msgs/msg/JointState", "fields": ["a", "b"]},
+    {
+        "stream": "action",
+        "topic": "/arm_controller/joint_trajectory",
+        "type": "trajectory_msgs/msg/JointTrajectory",
+        "fields": ["a", "b"],
+        "qos": "reliable",
+    },
+]
 FAKE = RobotSpec.from_dict(
     {
         "name": "two_joints",
@@ -25,31 +37,34 @@ FAKE = RobotSpec.from_dict(
         "cameras": [{"name": "front", "height": 8, "width": 16}],
         "state": [{"name": "joints", "size": 2, "unit": "rad"}],
         "action": {"mode": "joint_position", "fields": [{"name": "joints", "size": 2, "unit": "rad"}]},
-        "ros": [
-            {"stream": "front", "topic": "/front", "type": "sensor_msgs/msg/Image"},
-            {"stream": "state", "topic": "/joint_states", "type": "sensor_msgs/msg/JointState", "fields": ["a", "b"]},
-            {
-                "stream": "action",
-                "topic": "/arm_controller/joint_trajectory",
-                "type": "trajectory_msgs/msg/JointTrajectory",
-                "fields": ["a", "b"],
-                "qos": "reliable",
-            },
-        ],
+        "ros": ROS,
     }
 )
+
+
+TABLETOP = RobotSpec.load(assets.find("robot", "tabletop"))
+HOME = [0.0, -0.35, 0.0, -2.45, 0.0, 2.1, 0.78]
+_ARM = {
+    **FAKE.to_dict(),
+    "name": "arm",
+    "state": [{"name": "joint_position", "size": 7, "unit": "rad"}],
+    "action": {"mode": "joint_position", "fields": [{"name": "joint_position", "size": 7, "unit": "rad"}]},
+    "ros": [stream | {"fields": TABLETOP.kinematics.joints} if "fields" in stream else stream for stream in ROS],
+}
+ARM = replace(RobotSpec.from_dict(_ARM), kinematics=TABLETOP.kinematics, limits=TABLETOP.limits)
+"""The tabletop's arm, on the topics of the fake one: the safety gate knows its limits."""
 
 
 class FakeRobot:
     """Speaks as a robot's drivers would, on the wall's clock; `fault` is what it gets wrong.
 
-    position: rad, where somebody has moved it.
+    position: rad, where somebody has moved it; commands do not.
     """
 
-    def __init__(self, bus: MessageBus, fault: str = "") -> None:
-        self.bus, self.fault, self.commands = bus, fault, []
-        self.position = [1.0, 2.0]
-        camera, joints, action = FAKE.ros
+    def __init__(self, bus: MessageBus, fault: str = "", spec: RobotSpec = FAKE) -> None:
+        self.bus, self.fault, self.spec, self.commands = bus, fault, spec, []
+        self.position = [1.0, 2.0] if spec == FAKE else HOME
+        camera, joints, action = spec.ros
         self.front = self.bus.advertise(camera.topic, camera.type, "sensor")
         kind = "std_msgs/msg/String" if fault == "type" else joints.type
         self.joints = self.bus.advertise(joints.topic, kind, "sensor")
@@ -91,10 +106,31 @@ class FakeRobot:
             "missing": (["a"], [1]),
             "nan": (["a", "b"], [1, np.nan]),
             "reordered": (["b", "c", "a"], [2, 3, 1]),
-        }.get(self.fault, (["a", "b"], self.position))
-        message = TYPES.new("sensor_msgs/msg/JointState", name=names, position=np.array(values, np.float64))
+        }.get(self.fault, (self.spec.ros[1].fields, self.position))
+        message = TYPES.new("sensor_msgs/msg/JointState", name=list(names), position=np.array(values, np.float64))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
         return message
+
+
+class TurningPolicy:
+    """Wants the first joint `by` rad from where it is."""
+
+    class config:
+        replan_steps = 5
+
+    def __init__(self, spec: RobotSpec, by: float) -> None:
+        self.spec, self.by, self.spoke = spec, by, False
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        import torch
+
+        from vla.s2.thought import Thought
+
+        self.spoke |= words
+        return Thought(torch.zeros(1, 1), stamp, instruction_id, "turn" if words else None)
+
+    def act(self, images, state, thought, now, prefix):
+        return np.tile(state + np.eye(len(state), dtype=np.float32)[0] * self.by, (10, 1))
 
 
 Make = Callable[[float, RobotSpec], DdsRobot]

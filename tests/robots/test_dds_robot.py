@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from fake_robot import FAKE, FAULTS, PASSING, FakeRobot, check_named, check_recovered
+from fake_robot import ARM, FAKE, FAULTS, PASSING, FakeRobot, TurningPolicy, check_named, check_recovered
 from sim_process import sim_process
 
 from gym_tabletop.experts import make_expert
@@ -71,6 +71,26 @@ def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process_also_from_a_se
     assert here.success and there.success and (there.steps, there.instruction) == (here.steps, here.instruction)
     assert (served.success, served.steps, served.instruction) == (there.success, there.steps, there.instruction)
     assert capsys.readouterr().out == 2 * f"success after {here.steps} steps: {here.instruction}\n"
+
+
+def test_a_robot_that_does_not_wait_is_driven_through_the_safety_gate(domain: int) -> None:
+    from vla.evaluation.dds_rollout import DdsResult, dds_episode
+    from vla.runtime.loop import Timing
+
+    fake = FakeRobot(Bus(TYPES, domain), spec=ARM)
+
+    def drive(by: float, **timing: float) -> DdsResult:
+        policy = TurningPolicy(ARM, by)
+        return dds_episode(policy, ARM, "turn", seconds=3, timing=Timing(**timing), domain=domain, patience=PATIENCE)
+
+    with fake.speaking():
+        with pytest.raises(UserError, match="--s1-delay and --s2-delay are for robots in lockstep"):
+            drive(0.05, s2_delay=0.1)
+        assert drive(0.05).counts["holds"] > 0  # until S2 has a thought
+        with pytest.raises(UserError, match=r"the safety gate has stopped the arm: start_jump\.joint1"):
+            drive(1.0)
+    assert max(abs(point.positions[0]) for one in fake.commands for point in one.points) < 0.1
+    fake.close()
 
 
 def test_ctrl_c_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, monkeypatch) -> None:

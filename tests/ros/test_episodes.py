@@ -2,17 +2,19 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_robot import FAKE, FakeRobot
+from fake_robot import ARM, FAKE, HOME, FakeRobot, TurningPolicy
 from sim_process import sim_process
 
 from gym_tabletop.rendering import project
 from vla import assets
 from vla.actions.rotations import quaternion_to_matrix
+from vla.evaluation.robot_episode import BRAKING_S, Episode, EpisodeSettings, Progress, Result
 from vla.messages import SECOND
 from vla.robots.dds import DdsRobot
 from vla.robots.dds_bus import Bus
@@ -20,8 +22,8 @@ from vla.robots.gym_sim import make_robot
 from vla.robots.message_bus import MessageBus
 from vla.robots.sim_frames import INFO, TF, SimFrames
 from vla.ros_types import MessageTypes
+from vla.runtime.loop import Timing
 from vla.spec import RobotSpec
-from vla_ros.episodes import BRAKING_S, Episode, EpisodeSettings, Progress, Result
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 PATIENCE = 300.0
@@ -90,8 +92,8 @@ def test_a_goal_that_fails_before_it_begins_does_not_move_an_arm_that_somebody_m
         assert fake.bus.wait(lambda: bool(fake.commands), PATIENCE)
         fake.position = [0.2, 0.3]
         ungated = EpisodeSettings(gate=False)
-        assert Episode(StayingPolicy(FAKE), robot, ungated, "", 10, lambda _: None).run().outcome == "failed"
-        canceled = Episode(StayingPolicy(FAKE), robot, ungated, "wave", 10, lambda _: None)
+        assert Episode(TurningPolicy(FAKE, 0.0), robot, ungated, "", 10, lambda _: None).run().outcome == "failed"
+        canceled = Episode(TurningPolicy(FAKE, 0.0), robot, ungated, "wave", 10, lambda _: None)
         canceled.stop("stopped", "emergency stop")
         assert canceled.run().outcome == "stopped"
         robot.command(np.array([0.2, 0.3], np.float32))
@@ -108,6 +110,36 @@ def test_a_robot_in_real_time_is_driven_while_the_policy_thinks(policy, domain: 
         )
         result = episode.run()
         assert result.outcome == "canceled" and result.steps > 0
+
+
+def test_an_arm_that_was_moved_while_nobody_saw_it_is_gone_on_with_from_where_it_is(domain: int) -> None:
+    fake = FakeRobot(Bus(MessageTypes(), domain), spec=ARM)
+    with fake.speaking(), DdsRobot(ARM, domain, PATIENCE) as robot:
+        episode = Episode(TurningPolicy(ARM, 0.08), robot, EpisodeSettings(), "turn", PATIENCE, lambda _: None)
+        running = threading.Thread(target=episode.run)
+        running.start()
+        assert fake.bus.wait(lambda: bool(fake.commands) and joint1(fake.commands[-1]) > 0.04, PATIENCE)
+        fake.fault = "silent"
+        assert robot._bus and robot._bus.wait(lambda: not robot._fresh(), PATIENCE)
+        time.sleep(0.5)
+        before, fake.position, fake.fault = len(fake.commands), [0.5, *HOME[1:]], ""
+        assert fake.bus.wait(lambda: len(fake.commands) >= before + 10, PATIENCE)
+        episode.stop("canceled", "enough")
+        running.join(PATIENCE)
+    assert robot.losses and min(joint1(one) for one in fake.commands[before:]) > 0.45
+    fake.close()
+
+
+@pytest.mark.parametrize(("stop_s", "acts"), [(0.0, False), (60.0, True)])
+def test_how_old_a_thought_may_be_and_whether_s2_speaks_is_as_the_settings_say(
+    domain: int, stop_s: float, acts: bool
+) -> None:
+    fake, seen, policy = FakeRobot(Bus(MessageTypes(), domain), spec=ARM), [], TurningPolicy(ARM, 0.0)
+    with fake.speaking(), DdsRobot(ARM, domain, PATIENCE) as robot:
+        settings = EpisodeSettings(Timing(s2_stop=stop_s), words_s=None)
+        Episode(policy, robot, settings, "turn", 2.0, seen.append).run()
+    assert seen[-1].thought is not None and any(not one.held for one in seen) == acts and not policy.spoke
+    fake.close()
 
 
 @pytest.mark.parametrize(
@@ -149,24 +181,8 @@ def test_camera_info_and_tf_put_the_tool_where_the_picture_shows_it(domain: int)
         one.close()
 
 
-class StayingPolicy:
-    """Wants the joints to be where they are."""
-
-    class config:
-        replan_steps = 5
-
-    def __init__(self, spec: RobotSpec) -> None:
-        self.spec = spec
-
-    def think(self, images, instruction, stamp, instruction_id=0, words=False):
-        import torch
-
-        from vla.s2.thought import Thought
-
-        return Thought(torch.zeros(1, 1), stamp, instruction_id, "here" if words else None)
-
-    def act(self, images, state, thought, now, prefix):
-        return np.tile(np.asarray(state, np.float32), (10, 1))
+def joint1(trajectory: Any) -> float:
+    return float(trajectory.points[0].positions[0])
 
 
 def stopping_after(steps: int, robot: DdsRobot, stop: Callable[[Episode], None], policy: Any):

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from vla import assets
 from vla.errors import UserError
+from vla.evaluation.robot_episode import Episode, EpisodeSettings, Progress
 from vla.policies import load_policy
 from vla.processes import interruption_noted
 from vla.robots.dds import DdsRobot
 from vla.runtime.loop import Policy, Timing
+from vla.runtime.threaded_pilot import LONGEST_AGE_S
 from vla.runtime.variants import build_loop
 from vla.spec import RobotSpec
 
 
 @dataclass(frozen=True)
 class DdsResult:
-    """What came of it. success: None if the robot does not say. events: what went wrong and was overcome."""
+    """What came of it.
+
+    success: None if the robot does not say. events: what went wrong and was overcome. counts: in real time, of steps in
+    which the robot held, and of what the gate enforced.
+    """
 
     instruction: str
     steps: int
     success: bool | None
     late: int
     events: tuple[str, ...]
+    counts: Mapping[str, int]
 
 
 def dds_rollout(
@@ -46,7 +54,8 @@ def dds_rollout(
         print(f"vla: {event}", file=sys.stderr)
     how = {True: "success", False: "no success", None: "done"}[result.success]
     late = f", {result.late} late" if result.late else ""
-    print(f"{how} after {result.steps} steps{late}: {result.instruction}")
+    counts = ", ".join(f"{what} {count}" for what, count in result.counts.items() if count)
+    print(f"{how} after {result.steps} steps{late}: {result.instruction}{counts and f'; {counts}'}")
     return result
 
 
@@ -62,12 +71,11 @@ def dds_episode(
 ) -> DdsResult:
     """Follow `instruction`, or a simulated scene's own, until success or for `seconds`.
 
-    seed: of a simulated scene. seconds: None leaves it to the simulated scene. patience: as in `DdsRobot`. Raises
-    UserError if the policy was trained for another robot, or the robot is not there.
+    A robot in lockstep is driven on its own time; any other in real time, through the safety gate. seed: of a simulated
+    scene. seconds: None leaves it to the simulated scene. patience: as in `DdsRobot`. Raises UserError if the policy
+    was trained for another robot or fails, the robot is not there or loses its senses, or the gate stops it.
     """
-    import torch
-
-    torch.manual_seed(seed)
+    timing = timing or Timing()
     with DdsRobot(spec, domain, patience) as robot:
         robot.reset(seed)
         if instruction and instruction != robot.instruction:
@@ -78,8 +86,38 @@ def dds_episode(
         steps = robot.outcome.max_steps if seconds is None else math.ceil(seconds * spec.rate_hz)
         if not steps:
             raise UserError("rollout: this robot ends no episode of its own; give --seconds")
-        loop = build_loop("two-speed", policy, robot, timing or Timing())
-        with interruption_noted() as interrupted, torch.inference_mode():
-            trace = loop.run(lambda: robot.instruction or wanted, steps, lambda: robot.finished or interrupted())
+        if robot.outcome.lockstep:
+            taken, counts = _in_lockstep(policy, robot, wanted, steps, timing, seed), dict[str, int]()
+        else:
+            taken, counts = _in_real_time(policy, robot, wanted, steps, timing)
         success = robot.success if robot.outcome.max_steps else None
-        return DdsResult(wanted, trace.steps, success, robot.late, tuple(robot.events))
+        return DdsResult(wanted, taken, success, robot.late, tuple(robot.events), counts)
+
+
+def _in_lockstep(policy: Policy, robot: DdsRobot, wanted: str, steps: int, timing: Timing, seed: int) -> int:
+    import torch
+
+    torch.manual_seed(seed)
+    loop = build_loop("two-speed", policy, robot, timing)
+    with interruption_noted() as interrupted, torch.inference_mode():
+        return loop.run(lambda: robot.instruction or wanted, steps, lambda: robot.finished or interrupted()).steps
+
+
+def _in_real_time(
+    policy: Policy, robot: DdsRobot, wanted: str, steps: int, timing: Timing
+) -> tuple[int, dict[str, int]]:
+    if timing.s1_delay or timing.s2_delay:
+        raise UserError("rollout: --s1-delay and --s2-delay are for robots in lockstep; this one does not wait")
+    stop = LONGEST_AGE_S if timing.s2_stop is None else timing.s2_stop
+    settings = EpisodeSettings(replace(timing, s2_stop=stop), words_s=None)
+    with interruption_noted() as interrupted:
+
+        def tell(_: Progress) -> None:
+            if interrupted():
+                episode.stop("canceled", "Ctrl-C")
+
+        episode = Episode(policy, robot, settings, wanted, steps / robot.spec.rate_hz, tell)
+        result = episode.run()
+    if result.outcome == "failed":
+        raise UserError(f"rollout: ended after {result.steps} steps: {result.reason}")
+    return result.steps, episode.counts

@@ -37,8 +37,9 @@ class DdsRobot:
 
     `command` returns when the next control period begins, so whoever calls it in a loop keeps the robot's rate.
     patience: seconds to wait for what does not come; meanwhile the robot is told to hold. blind: the same for streams
-    that stop under way (None: patience). `events` says what went wrong on the way and was overcome. domain: None takes
-    ROS_DOMAIN_ID. bus: makes another transport than DDS.
+    that stop under way (None: patience). `events` says what went wrong on the way and was overcome; `losses` counts how
+    often the robot was out of touch, and may have been moved. domain: None takes ROS_DOMAIN_ID. bus: makes another
+    transport than DDS.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class DdsRobot:
         self.patience = patience
         self._blind = blind
         self.events: list[str] = []
-        self.late = 0
+        self.late = self.losses = 0
         self.outcome = Outcome()
         self._make_bus = bus or (lambda types: Bus(types, domain))
         self._parts = {kind: sources(spec, kind) for kind in ("camera", "state", "action")}
@@ -139,6 +140,7 @@ class DdsRobot:
             begin = time.monotonic()
             named = _named(snapshot.problems)
             self._keep_up(self._fresh, self._what_is_missing)
+            self._lose()
             self.events.append(f"waited {time.monotonic() - begin:.1f} s: {named}")
             self._anchor(self._now(), self._began)
         cameras = {part.name: snapshot.samples[part.name].value for part in self._parts["camera"]}
@@ -269,6 +271,7 @@ class DdsRobot:
             self._wait(lambda: False, max(0.0, (wanted - self._now()) / SECOND))
         if self._jumped():
             self.events.append("the robot's clock went back, or its episode ended: its node has begun anew")
+            self._lose()
             self._anchor(self._now())
         elif self._now() - wanted > self._period and not self.outcome.lockstep:
             self.late += 1
@@ -307,7 +310,13 @@ class DdsRobot:
 
     def _keep_up(self, ready: Callable[[], bool], missing: Callable[[], list[str]]) -> None:
         if not self._wait(ready, self.patience if self._blind is None else self._blind):
+            self._lose()
             raise SensesLost(self._told(missing))
+
+    def _lose(self) -> None:
+        self.losses += 1
+        if not self.spec.action.is_relative:
+            self._last = None  # to stay there would be a motion
 
     def _told(self, missing: Callable[[], list[str]]) -> str:
         bus = self._connected()

@@ -35,9 +35,12 @@ class GuardedRobot:
         self.gate.reset(self.joints(observation), self.gripper(observation))
 
     def find(self, observation: Observation) -> None:
-        """Go on from where the robot is after it was out of touch: it may have been moved. A stop stays one."""
+        """Go on from where the robot is after it was out of touch: it may have been moved. A stop stays one.
+
+        Raises UserError as `SafetyGate.reset`; then the gate still goes on from where the robot was.
+        """
         stopped = self.gate.stopped
-        self.release(observation)
+        self.gate.reset(self.joints(observation), self.gripper(observation), lost=not self.gate.at_rest)
         if stopped is not None:
             self.gate.stop(stopped)
 

@@ -100,17 +100,18 @@ class SafetyGate:
         self._solution: Joints = np.zeros(len(self._joints))
         self._error = 0.0
 
-    def reset(self, measured: Joints, gripper: float | None = None) -> None:
+    def reset(self, measured: Joints, gripper: float | None = None, lost: bool = False) -> None:
         """Begin, or begin again after a stop, from the measured joints (N,) and, if there is one, the gripper.
 
-        Raises UserError if the robot is outside its limits, by more than it may be off where it was told to be, and
-        RuntimeError while it still brakes.
+        lost: the robot was out of touch, so its motion is not what was commanded. Raises UserError if the robot is
+        outside its limits, by more than it may be off where it was told to be, and RuntimeError while it still brakes,
+        unless it was lost.
         """
         here = np.array(measured, np.float64)
-        if self._safe is not None and not self.at_rest:
+        if self._safe is not None and not self.at_rest and not lost:
             raise RuntimeError("the gate is still braking: reset it when it is at rest")
         self._check_start(here, gripper)
-        if self._safe is not None and self._tracks(here) and self.layout.mode != "joint_velocity":
+        if self._safe is not None and not lost and self._tracks(here) and self.layout.mode != "joint_velocity":
             here = self.motion.position
         here = np.clip(here, self._limiter.low, self._limiter.high)
         self._begin(here)

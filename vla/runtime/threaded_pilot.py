@@ -27,7 +27,7 @@ THINK_EVERY_S = 0.1
 """S2 looks no more often than this: the control loop needs the processor too."""
 WORDS_EVERY_S = 1.0
 LONGEST_AGE_S = 2.0
-"""Older thoughts are not acted on: policies are trained up to this age."""
+"""Policies are trained up to this age of a thought."""
 STUCK_S = 0.5
 """A camera that has shown the same for so long, to the last bit, while the robot moved, is not acted on."""
 _NAP_S = 0.005
@@ -59,16 +59,24 @@ class ThreadedPilot:
 
     `engage` hands the robot to the policy, `next` gives its action for a control step, `release` takes it back.
 
-    Those, and `status`, are for the control loop's thread. Raises UserError, with the differing entries, if the policy
-    was trained for another robot.
+    Those, and `status`, are for the control loop's thread. stop_s: seconds; older thoughts are not acted on (None: all
+    are). words_s: seconds between S2's words, None for none. Raises UserError, with the differing entries, if the
+    policy was trained for another robot.
     """
 
-    def __init__(self, policy: Policy, spec: RobotSpec) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        spec: RobotSpec,
+        stop_s: float | None = LONGEST_AGE_S,
+        words_s: float | None = WORDS_EVERY_S,
+    ) -> None:
         import torch
 
         policy.spec.check_robot(spec)
         self._inference_mode = torch.inference_mode
         self._policy, self._spec = policy, spec
+        self._stop_s, self._words_s = stop_s, words_s
         self._period = 1 / spec.rate_hz
         self._mailbox = Mailbox()
         self._changed = threading.Condition()
@@ -101,7 +109,7 @@ class ThreadedPilot:
         """The policy begins anew from here: nothing planned before is carried out."""
         with self._changed:
             rest = rest_action(self._spec, observation.state)
-            self._pilot = Pilot(self._policy, self._spec, rest, Trace(), LONGEST_AGE_S, LONGEST_AGE_S)
+            self._pilot = Pilot(self._policy, self._spec, rest, Trace(), LONGEST_AGE_S, self._stop_s)
             self._failed, self._stuck = "", StuckCameras(self._spec)
             self._on = True
             self._drop()
@@ -171,7 +179,7 @@ class ThreadedPilot:
                         self._look = self._asked = None
 
     def _think(self) -> None:
-        looks, speaks = Looks(THINK_EVERY_S), Looks(WORDS_EVERY_S)
+        looks, speaks = Looks(THINK_EVERY_S), Looks(self._words_s or 0.0)
         while not self._ended:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or self._look is not None)
@@ -184,7 +192,7 @@ class ThreadedPilot:
             thought = self._policy.think(look.observation.images, text, look.stamp, number)
             self._s2_s = time.monotonic() - begin
             self._mailbox.put(thought)
-            if speaks.due(begin, number):
+            if self._words_s is not None and speaks.due(begin, number):
                 speaks.note(begin, number)
                 said = self._policy.think(look.observation.images, text, look.stamp, number, words=True).text
                 if number == self._instruction_id:

@@ -18,11 +18,11 @@ from std_srvs.srv import Trigger
 from vla_interfaces.action import RunInstruction
 
 from vla.errors import UserError
+from vla.evaluation.robot_episode import Episode, EpisodeSettings, Progress, Result
 from vla.robots.dds import DdsRobot, Interrupted
 from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Timing
 from vla.runtime.pilot import Policy
-from vla_ros.episodes import Episode, EpisodeSettings, Progress, Result
 from vla_ros.parameters import PolicyParameters, declare, read, robot_spec
 from vla_ros.reporting import Reporter
 from vla_ros.ros_bus import RosBus

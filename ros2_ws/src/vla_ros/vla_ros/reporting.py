@@ -13,8 +13,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
 from vla_interfaces.msg import Latents
 
+from vla.evaluation.robot_episode import Episode, Progress
 from vla.robots.dds import DdsRobot
-from vla_ros.episodes import Episode, Progress
 from vla_ros.parameters import PolicyParameters
 
 EVERY_S = 1.0

@@ -170,11 +170,16 @@ class Episode:
 
 
 class GatedRobot:
-    """A `Body` that takes None for "hold". gate: brings commands within the spec's limits; UserError if it has none."""
+    """A `Body` that takes None for "hold". gate: brings commands within the spec's limits; UserError if it has none.
+
+    when_found: called when the robot is seen again after it was out of touch; what was planned before is over then.
+    """
 
     def __init__(self, robot: DdsRobot, gate: bool) -> None:
         self._robot = robot
+        self.when_found: Callable[[], None] = lambda: None
         self.seen = robot.observe()
+        self._losses = robot.losses
         self._guarded = GuardedRobot(robot) if gate else None
         if self._guarded:
             self._guarded.release(self.seen)
@@ -190,8 +195,20 @@ class GatedRobot:
         return dict(self._guarded.gate.counts) if self._guarded else {}
 
     def observe(self) -> Observation:
+        """Raises UserError if the robot was out of touch, and is now where the gate cannot begin."""
         self.seen = self._robot.observe()
+        if self._lost:
+            if self._guarded:
+                self._guarded.find(self.seen)
+            self._last = rest_action(self.spec, self.seen.state)
+            self._losses = self._robot.losses
+            self.when_found()
         return self.seen
+
+    @property
+    def _lost(self) -> bool:
+        """The robot was out of touch: it need not be where it was told to be."""
+        return self._robot.losses != self._losses
 
     def command(self, action: Action | None) -> Action:
         """Raises UserError when the gate has stopped."""
@@ -205,9 +222,9 @@ class GatedRobot:
         return self._last
 
     def rest(self) -> None:
-        """Brake."""
+        """Brake, from where the robot was told to be."""
         for _ in range(math.ceil(BRAKING_S * self.spec.rate_hz)):
-            if self._guarded is None or self._guarded.gate.at_rest:
+            if self._guarded is None or self._lost or self._guarded.gate.at_rest:
                 return
             self._guarded.send(self._guarded.check(None, self.seen.stamp, self.seen))
 
@@ -218,6 +235,7 @@ class OnRobotTime:
     def __init__(self, policy: Policy, body: GatedRobot, settings: EpisodeSettings, instruction: str) -> None:
         self._loop = ControlLoop(policy, body, settings.timing, words_every=settings.words_s, on_step=self._look)
         self._loop.instruct(instruction)
+        body.when_found = lambda: self._loop.instruct(instruction)
         self._view: StepView | None = None
 
     def step(self) -> Progress:
@@ -243,9 +261,10 @@ class InRealTime:
 
     def __init__(self, policy: Policy, body: GatedRobot, settings: EpisodeSettings, instruction: str) -> None:
         self._body = body
-        self._pilot = ThreadedPilot(policy, body.spec)
+        self._pilot = ThreadedPilot(policy, body.spec, settings.timing.s2_stop, settings.words_s)
         self._pilot.instruct(instruction)
         self._pilot.engage(body.seen)
+        body.when_found = lambda: self._pilot.engage(body.seen)
         self._trace = Trace()
 
     def step(self) -> Progress:
