@@ -34,7 +34,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node, NodeNameNonExistentError
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
@@ -43,11 +43,15 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from vla_interfaces.action import RunInstruction
 
-from vla_ros.parameters import robot_spec
+from vla.robots.dds import DdsRobot
+from vla_ros.parameters import PolicyParameters, robot_spec
+from vla_ros.reporting import Reporter
 
 PATIENCE = 300.0  # seconds; a machine may be busy
 TWISTS = "/servo_node/delta_twist_cmds"
 COMMANDS = (TWISTS, "/gripper_controller/commands")
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CONFIGURE, ACTIVATE, DEACTIVATE, SHUTDOWN = (
     Transition.TRANSITION_CONFIGURE,
     Transition.TRANSITION_ACTIVATE,
@@ -255,9 +259,8 @@ def test_cancel_stops_the_arm_within_100_ms_of_the_robots_clock(client: Client, 
 
 
 def test_the_emergency_stop_is_latched_until_it_is_reset(client: Client, sim: Program, untrained: Path) -> None:
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     said: list[bool] = []
-    client.create_subscription(Bool, "/policy/e_stopped", lambda message: said.append(message.data), latched)
+    client.create_subscription(Bool, "/policy/e_stopped", lambda message: said.append(message.data), LATCHED)
     with policy(client, policy=untrained):
         handle = client.send("", 600.0)
         client.until(lambda: client.feedback, "feedback")
@@ -267,13 +270,42 @@ def test_the_emergency_stop_is_latched_until_it_is_reset(client: Client, sim: Pr
         answer = client.result(handle)
         assert (answer.status, answer.result.outcome) == (GoalStatus.STATUS_ABORTED, "stopped")
         assert "the topic e_stop" in answer.result.reason and not client.send("").accepted
+        assert not client.trigger("/policy/reset_e_stop").success
         button.publish(Bool(data=False))
         assert not client.send("").accepted
-        assert client.trigger("/policy/reset_e_stop").success
+        client.until(lambda: client.trigger("/policy/reset_e_stop").success, "the release of the button")
         handle = client.send("", 600.0)
         assert handle.accepted and client.trigger("/policy/e_stop").success
         assert client.result(handle).result.outcome == "stopped"
         client.until(lambda: said[-1:] == [True] and False in said, "the state of the stop")
+
+
+@pytest.mark.parametrize("button", [BEST_EFFORT, LATCHED], ids=["best effort", "latched and pressed before"])
+def test_a_button_of_any_quality_of_service_stops_until_it_is_released(
+    client: Client, sim: Program, untrained: Path, button: QoSProfile
+) -> None:
+    before = button is LATCHED
+    pressing = client.create_publisher(Bool, "/e_stop", button)
+    said: list[bool] = []
+    client.create_subscription(Bool, "/policy/e_stopped", lambda message: said.append(message.data), LATCHED)
+    if before:
+        pressing.publish(Bool(data=True))
+    with policy(client, policy=untrained):
+        while not before and said[-1:] != [True]:  # best effort may be lost
+            pressing.publish(Bool(data=True))
+            time.sleep(0.2)
+        client.until(lambda: said[-1:] == [True], "the stop")
+        assert not client.trigger("/policy/reset_e_stop").success and not client.send("").accepted
+        client.until(lambda: pressing.publish(Bool(data=False)) or client.trigger("/policy/reset_e_stop").success)
+        assert client.send("", 0.5).accepted
+
+
+def test_a_report_that_is_due_when_the_node_leaves_its_robot_asks_it_nothing(client: Client) -> None:
+    reporter = Reporter(client, DdsRobot(robot_spec("tabletop", True)), PolicyParameters())
+    with pytest.raises(RuntimeError, match="connect the robot first"):
+        reporter._report()
+    reporter.close()
+    reporter._report()
 
 
 def test_what_happened_is_a_dataset_afterwards(client: Client, sim: Program, untrained: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from vla_interfaces.action import RunInstruction
@@ -23,14 +24,19 @@ from vla.robots.dds import DdsRobot, Interrupted
 from vla.runtime.guarded import GuardedRobot
 from vla.runtime.loop import Timing
 from vla.runtime.pilot import Policy
+from vla_ros.emergency_stop import EmergencyStop
 from vla_ros.parameters import PolicyParameters, declare, read, robot_spec
 from vla_ros.reporting import Reporter
 from vla_ros.ros_bus import RosBus
 from vla_ros.running import run
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-STOP_READER = QoSProfile(depth=10)
-"""Volatile: a stop that somebody published before this node was there does not hold it for ever."""
+STOP_READERS = (
+    QoSProfile(depth=10),
+    QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
+    QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+)
+"""A reliable button is heard reliably, a best-effort one at all, and a latched one also if it was pressed before."""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CANCELED = "the client has canceled"
 LEAVING_S = 30.0
@@ -46,11 +52,17 @@ class PolicyNode(LifecycleNode):
         self._robot: DdsRobot | None = None
         self._episode: Episode | None = None
         self._idle = threading.Condition()
-        self._stop_latched = self._active = False
+        self._emergency_stop, self._active = EmergencyStop(), False
         self._reporter: Reporter | None = None
         self._said: Any = None
+        self._saying = threading.Lock()
         groups = [MutuallyExclusiveCallbackGroup() for _ in range(2)]
-        self.create_subscription(Bool, "e_stop", self._on_e_stop, STOP_READER, callback_group=groups[0])
+        # A reader that a button does not suit is no fault: another one suits it.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        for qos in STOP_READERS:
+            self.create_subscription(
+                Bool, "e_stop", self._on_e_stop, qos, callback_group=groups[0], event_callbacks=quiet
+            )
         self.create_service(Trigger, "~/e_stop", self._stop_service, callback_group=groups[0])
         self.create_service(Trigger, "~/reset_e_stop", self._reset_service, callback_group=groups[0])
         self._server = ActionServer(
@@ -146,14 +158,16 @@ class PolicyNode(LifecycleNode):
                 if self._episode is not None:
                     self._episode.stop("canceled", "the node has been deactivated")
                 self._idle.wait_for(lambda: self._episode is None, LEAVING_S)
-            robot.interrupt()  # a connection still being made
-            robot.close()
-        if self._reporter is not None:
+        if self._reporter is not None:  # before the robot that it asks
             self._reporter.close()
             self._reporter = None
-        if self._said is not None:
-            self.destroy_publisher(self._said)
-            self._said = None
+        if robot is not None:
+            robot.interrupt()  # a connection still being made
+            robot.close()
+        with self._saying:
+            said, self._said = self._said, None
+            if said is not None:
+                self.destroy_publisher(said)
 
     # The action.
 
@@ -167,7 +181,7 @@ class PolicyNode(LifecycleNode):
     def _why_not(self, goal: RunInstruction.Goal) -> str:
         if not self._active:
             return "the node is not active"
-        if self._stop_latched:
+        if self._emergency_stop.latched:
             return "the emergency stop is latched: call ~/reset_e_stop"
         if self._episode is not None:
             return "an instruction is being followed: cancel it first"
@@ -221,22 +235,22 @@ class PolicyNode(LifecycleNode):
     # The emergency stop.
 
     def _on_e_stop(self, message: Bool) -> None:
-        if message.data:
-            self._latch("the topic e_stop")
+        if self._emergency_stop.hear(message.data):
+            self._end_by("the topic e_stop")
 
     def _stop_service(self, _: Any, response: Any) -> Any:
-        self._latch("the service ~/e_stop")
+        if self._emergency_stop.latch():
+            self._end_by("the service ~/e_stop")
         response.success, response.message = True, "stopped, until ~/reset_e_stop"
         return response
 
     def _reset_service(self, _: Any, response: Any) -> Any:
-        self._stop_latched = False
+        refused = self._emergency_stop.reset()
         self._say_stopped()
-        response.success, response.message = True, "goals are taken again"
+        response.success, response.message = not refused, refused or "goals are taken again"
         return response
 
-    def _latch(self, who: str) -> None:
-        self._stop_latched = True
+    def _end_by(self, who: str) -> None:
         self.get_logger().error(f"emergency stop by {who}")
         with self._idle:
             if self._episode is not None:
@@ -244,8 +258,9 @@ class PolicyNode(LifecycleNode):
         self._say_stopped()
 
     def _say_stopped(self) -> None:
-        if self._active and self._said is not None:
-            self._said.publish(Bool(data=self._stop_latched))
+        with self._saying:
+            if self._said is not None:
+                self._said.publish(Bool(data=self._emergency_stop.latched))
 
 
 def _is_canceling(handle: Any) -> bool:

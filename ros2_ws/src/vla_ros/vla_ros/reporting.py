@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Reporter:
         self._newest: tuple[Episode, Progress] | None = None
         self._thought: Any = None
         self._sequence = 0
+        self._lock, self._closed = threading.Lock(), False
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._latents = node.create_publisher(Latents, "~/latents", 1) if given.latents else None
         # On the wall's clock: a simulated one may stand still.
@@ -39,18 +41,30 @@ class Reporter:
         )
 
     def close(self) -> None:
-        self._node.destroy_timer(self._timer)
-        for publisher in (self._diagnostics, self._latents):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        """The robot is not asked and nothing is published any more, also by a report that is due."""
+        with self._lock:
+            self._closed = True
+            self._node.destroy_timer(self._timer)
+            for publisher in (self._diagnostics, self._latents):
+                if publisher is not None:
+                    self._node.destroy_publisher(publisher)
 
     def note(self, episode: Episode, progress: Progress) -> None:
         """After every control step."""
         self._newest = episode, progress
         thought = progress.thought
-        if self._latents is not None and thought is not None and thought is not self._thought:
+        if self._latents is None or thought is None or thought is self._thought:
+            return
+        if self._lock.acquire(blocking=False):  # the control loop does not wait for a report
+            try:
+                self._tell(thought, progress.age_s or 0.0)
+            finally:
+                self._lock.release()
+
+    def _tell(self, thought: Any, age: float) -> None:
+        if not self._closed and self._latents is not None:
             self._thought = thought
-            self._latents.publish(self._message(thought, progress.age_s or 0.0))
+            self._latents.publish(self._message(thought, age))
 
     def _message(self, thought: Any, age: float) -> Latents:
         values = np.asarray(thought.latents, np.float32)
@@ -66,9 +80,12 @@ class Reporter:
         )
 
     def _report(self) -> None:
-        array = DiagnosticArray(status=[self._streams(), self._control()])
-        array.header.stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
+        with self._lock:
+            if self._closed:
+                return
+            array = DiagnosticArray(status=[self._streams(), self._control()])
+            array.header.stamp = self._node.get_clock().now().to_msg()
+            self._diagnostics.publish(array)
 
     def _streams(self) -> DiagnosticStatus:
         ages, complaints = self._robot.stream_ages(), self._robot.complaints()
