@@ -120,6 +120,14 @@ def test_a_camera_that_stops_ends_the_episode_and_the_next_begins_with_it() -> N
     assert set(report.stale) == {"front"} and "over 0.2 s" in report.words["front"]
 
 
+def test_a_message_that_is_not_stamped_is_left_out_and_named() -> None:
+    logged = drive(blind=(0.5, 1.0))
+    picture = write_picture(TYPES, FRONT, SPEC.cameras[0], np.zeros((32, 48, 3), np.uint8), 0)
+    logged.append(("/front", T0 + 600 * MS, picture))
+    found, report = framed(sorted(logged, key=lambda one: one[1]))
+    assert len(found) == 2 and "a message on /front is not stamped" in report.words["front"]
+
+
 def test_a_new_instruction_begins_a_new_episode() -> None:
     found, _ = framed([*drive(), *drive(start=T0 + 2 * SECOND, task="wave back")])
     assert [episode.task for episode in found] == ["wave", "wave back"]

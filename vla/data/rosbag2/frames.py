@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from vla.data.episode import Episode, Frame
 from vla.data.rosbag2.bag import Message
-from vla.messages import SECOND, header_stamp
+from vla.messages import SECOND, BadMessage, header_stamp
 from vla.spec import RobotSpec
 from vla.streams import Snapshot, Source, Streams, extra, sources
 
@@ -196,8 +197,9 @@ class Framer:
         if self._clock:
             return
         for part in self._streams.parts:
-            if part.stream.topic == topic and part.stream.stamp == "header" and hasattr(message, "header"):
-                self.report.delay[part.name].append((time - header_stamp(message)) / SECOND)
+            if part.stream.topic == topic and part.stream.stamp == "header":
+                with suppress(BadMessage):  # which `Streams` names
+                    self.report.delay[part.name].append((time - header_stamp(message)) / SECOND)
 
 
 def episodes(framer: Framer, messages: Iterable[Message]) -> Iterator[Episode]:

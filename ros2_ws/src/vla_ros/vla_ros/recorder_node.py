@@ -5,19 +5,16 @@ Messages go through the code that imports bags, so a dataset is the same as that
 
 from __future__ import annotations
 
-import queue
-import threading
 from pathlib import Path
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from vla import assets
-from vla.data.episode import Episode
-from vla.data.rosbag2.frames import Framer, stamp_columns
+from vla.data.rosbag2.frames import Framer
 from vla.errors import UserError
 from vla.spec import RobotSpec
 from vla.streams import extra, sources
+from vla_ros.episode_writer import EpisodeWriter, check_out
 from vla_ros.parameters import RecorderParameters, declare, read, robot_spec
 from vla_ros.ros_bus import RosBus
 from vla_ros.running import run
@@ -48,7 +45,8 @@ class RecorderNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
+        if not self.close():
+            return FAILURE
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -58,23 +56,23 @@ class RecorderNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self.on_cleanup(state)
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Whether all that was to be recorded has been."""
         session, self._session = self._session, None
-        if session is not None:
-            for line in session.close():
-                self.get_logger().info(line)
+        if session is None:
+            return True
+        for line in session.close():
+            self.get_logger().info(line)
+        return not session.failed
 
 
 class Session:
     """Listens until `close`, and writes episodes in a thread of its own as they end."""
 
     def __init__(self, node: LifecycleNode, spec: RobotSpec, out: Path, task: str) -> None:
-        self._node, self._spec, self._out = node, spec, out
+        self._out = out
         self._framer = Framer(spec, task)
-        self._episodes: queue.SimpleQueue[Episode | None] = queue.SimpleQueue()
-        self._count = self._frames = 0
-        self._writer = threading.Thread(target=self._write, name="recorder")
-        self._writer.start()
+        self._writer = EpisodeWriter(out, spec, node.get_logger().error)
         self._bus = RosBus(node)
         streams = [part.stream for kind in ("camera", "state", "action") for part in sources(spec, kind)]
         streams += [stream for name in ("clock", "instruction", "outcome") if (stream := extra(spec, name))]
@@ -86,52 +84,18 @@ class Session:
         """Writes what is left; returns what to tell."""
         self._bus.close()
         with self._bus.changed:
-            self._offer(self._framer.end())
-        self._episodes.put(None)
-        self._writer.join()
-        return [f"{self._count} episodes, {self._frames} frames in {self._out}", *self._framer.report.lines()]
+            self._writer.offer(self._framer.end())
+        self._writer.close()
+        counts = f"{self._writer.count} episodes, {self._writer.frames} frames in {self._out}"
+        return [counts, *self._framer.report.lines()]
+
+    @property
+    def failed(self) -> str:
+        """Why not all could be written; "" if it could, which is certain after `close`."""
+        return self._writer.failed
 
     def _receive(self, topic: str) -> Any:
-        return lambda message, received: self._offer(self._framer.add(topic, received, message))
-
-    def _offer(self, episodes: list[Episode]) -> None:
-        for episode in episodes:
-            self._episodes.put(episode)
-
-    def _write(self) -> None:
-        recorder = None
-        while (episode := self._episodes.get()) is not None:
-            if not episode.task:
-                self._node.get_logger().warning("an episode without words is left out: set the parameter task")
-                continue
-            try:
-                if recorder is None:
-                    from vla.data.recorder import EpisodeRecorder  # seconds of importing
-
-                    columns = stamp_columns(self._spec)
-                    recorder = EpisodeRecorder(self._out, self._spec, labels=False, extra=columns)
-                recorder.write(episode)
-            except OSError as error:
-                self._node.get_logger().error(f"an episode is lost: {error}")
-                continue
-            self._count, self._frames = self._count + 1, self._frames + len(episode.frames)
-        if recorder is not None:
-            recorder.close()
-
-
-def check_out(out: str, spec: RobotSpec) -> None:
-    """UserError unless a dataset of this robot is or can be at `out`."""
-    if not out:
-        raise UserError("recorder: set the parameter out: the folder of the dataset")
-    folder = Path(out).expanduser()
-    assets.check_folder_writable(folder.parent, "recorder")
-    if not folder.exists():
-        return
-    mine = folder / "meta" / "robot_spec.yaml"
-    if not mine.exists():
-        raise UserError(f"recorder: {folder} is there and is no dataset of ours; choose another out")
-    if differing := spec.diff(RobotSpec.load(mine), "this dataset"):
-        raise UserError(f"recorder: {folder} is of another robot: {'; '.join(differing)}")
+        return lambda message, received: self._writer.offer(self._framer.add(topic, received, message))
 
 
 def main() -> None:

@@ -1,0 +1,90 @@
+"""Episodes into the recorder's dataset, in a thread of their own: one takes longer to write than a control period."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from vla import assets
+from vla.data.episode import Episode
+from vla.data.rosbag2.frames import stamp_columns
+from vla.errors import UserError
+from vla.spec import RobotSpec
+
+
+class EpisodeWriter:
+    """count, frames: what has been written. failed: why nothing more is, "" if it is. say: told what is left out."""
+
+    def __init__(self, out: Path, spec: RobotSpec, say: Callable[[str], Any]) -> None:
+        self._out, self._spec, self._say = out, spec, say
+        self.count = self.frames = 0
+        self.failed = ""
+        self._episodes: queue.SimpleQueue[Episode | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recorder")
+        self._thread.start()
+
+    def offer(self, episodes: Iterable[Episode]) -> None:
+        for episode in episodes:
+            self._episodes.put(episode)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._episodes.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._write_all()
+        except Exception as error:  # whatever the disk or LeRobot raise: after that the dataset takes no more
+            self.failed = f"{type(error).__name__}: {error}"
+            self._say(f"an episode is lost, and nothing more is recorded: {self.failed}")
+
+    def _write_all(self) -> None:
+        recorder = None
+        with ExitStack() as closing:
+            while (episode := self._episodes.get()) is not None:
+                if not episode.task:
+                    self._say("an episode without words is left out: set the parameter task")
+                    continue
+                if recorder is None:
+                    from vla.data.recorder import EpisodeRecorder  # seconds of importing
+
+                    columns = stamp_columns(self._spec)
+                    recorder = EpisodeRecorder(self._out, self._spec, labels=False, extra=columns)
+                    closing.callback(recorder.close)
+                recorder.write(episode)
+                self.count, self.frames = self.count + 1, self.frames + len(episode.frames)
+
+
+def check_out(out: str, spec: RobotSpec) -> None:
+    """UserError unless a dataset of this robot, with the columns of recordings, is or can be at `out`."""
+    if not out:
+        raise UserError("recorder: set the parameter out: the folder of the dataset")
+    folder = Path(out).expanduser()
+    assets.check_folder_writable(folder.parent, "recorder")
+    if not folder.exists():
+        return
+    mine = folder / "meta" / "robot_spec.yaml"
+    if not mine.exists():
+        raise UserError(f"recorder: {folder} is there and is no dataset of ours; choose another out")
+    if differing := spec.diff(RobotSpec.load(mine), "this dataset"):
+        raise UserError(f"recorder: {folder} is of another robot: {'; '.join(differing)}")
+    if other := sorted(_columns(folder) ^ _recorded_columns(spec)):
+        raise UserError(f"recorder: {folder} is no recording of this spec: its columns differ in {', '.join(other)}")
+
+
+def _columns(folder: Path) -> set[str]:
+    return set(json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))["features"])
+
+
+def _recorded_columns(spec: RobotSpec) -> set[str]:
+    from lerobot.utils.constants import DEFAULT_FEATURES
+
+    from vla.data.recorder import features
+
+    return {*DEFAULT_FEATURES, *features(spec, labels=False), *stamp_columns(spec)}
