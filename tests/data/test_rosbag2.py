@@ -11,8 +11,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vla.cli import main
 from vla.data.cache import build_cache
+from vla.data.recorder import EpisodeRecorder
 from vla.data.rosbag2.bag import Bag
-from vla.data.rosbag2.frames import STAMP, Framer, episodes
+from vla.data.rosbag2.exporter import export_rosbag2
+from vla.data.rosbag2.frames import STAMP, Framer, episodes, stamp_columns
 from vla.messages import SECOND, write_message, write_picture
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec, RosStream
@@ -180,6 +182,24 @@ def test_a_bag_on_simulated_time_gives_the_same_frames_from_the_first_on(spec_fi
     np.testing.assert_array_equal(one.episode, two.episode)
 
 
+def test_sessions_of_the_same_simulated_time_are_exported_one_after_the_other(tmp_path: Path) -> None:
+    spec = with_clock()
+    recorder = EpisodeRecorder(tmp_path / "sessions", spec, labels=False, extra=stamp_columns(spec))
+    for task in ("wave", "wave back"):
+        for episode in framed(on_clock(drive(start=5 * SECOND, task=task)), spec)[0]:
+            recorder.write(episode)
+    recorder.close()
+    export_rosbag2(tmp_path / "sessions", tmp_path / "bag")
+    bag = Bag.open(tmp_path / "bag")
+    before, again = build_cache(tmp_path / "sessions"), list(episodes(Framer(spec), bag.messages(bag.topics)))
+    assert [episode.task for episode in again] == ["wave", "wave back"]
+    frames = [frame for episode in again for frame in episode.frames]
+    np.testing.assert_array_equal(before.state, [frame.state for frame in frames])
+    ages = [int((frame.extra[STAMP + "tick"] - frame.extra[STAMP + "state"])[0]) for frame in frames]
+    known = stamps(tmp_path / "sessions")
+    assert ages == [tick - stamp for tick, stamp in zip(known["tick"], known["state"], strict=True)]
+
+
 def stamps(dataset: Path) -> dict[str, list[int]]:
     from vla.data.rosbag2.exporter import _stamps
 
@@ -208,6 +228,17 @@ def test_a_bag_whose_metadata_is_gone_is_read_all_the_same(tmp_path: Path) -> No
     (bag / "metadata.yaml").unlink()
     found = Bag.open(bag)
     assert len(list(found.messages(found.topics))) == len(logged)
+
+
+def test_the_files_of_a_split_bag_without_metadata_are_read_in_the_order_they_were_written(tmp_path: Path) -> None:
+    logged, split = drive(), tmp_path / "split"
+    split.mkdir()
+    for number, part in ((2, logged[:50]), (10, logged[50:])):
+        write_bag(tmp_path / f"bag_{number}", part)
+        (tmp_path / f"bag_{number}" / f"bag_{number}.mcap").rename(split / f"bag_{number}.mcap")
+    found = Bag.open(split)
+    times = [time for _, time, _ in found.messages(found.topics)]
+    assert len(times) == len(logged) and times == sorted(times)
 
 
 def test_a_truncated_bag_is_imported_with_a_line_that_says_so(spec_file: Path, tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -92,4 +93,13 @@ def _salvaged(path: Path) -> Iterator[tuple[str, str, int, bytes]]:
 
 
 def _storages(path: Path) -> list[Path]:
-    return sorted(one for one in path.iterdir() if one.suffix in (".mcap", ".db3")) if path.is_dir() else [path]
+    """The files of a bag in the order they were written."""
+    if not path.is_dir():
+        return [path]
+    return sorted((one for one in path.iterdir() if one.suffix in (".mcap", ".db3")), key=_number)
+
+
+def _number(storage: Path) -> tuple[int, str]:
+    """The number at the end of a split bag's file, which is not padded."""
+    number = re.search(r"\d+$", storage.stem)
+    return int(number[0]) if number else -1, storage.name

@@ -29,8 +29,9 @@ GAP = 10 * SECOND
 def export_rosbag2(dataset: Path, out: Path, spec_name: str | None = None, storage: Storage = "mcap") -> None:
     """Write the bag `out`, a folder, whole or not at all. spec_name: None takes the dataset's own.
 
-    Original stamps are kept where the dataset has them; else episodes begin 10 s after one another. Raises UserError if
-    the dataset or the spec's `ros` section is not as needed, or `out` exists.
+    Original stamps are kept where the dataset has them; else episodes begin 10 s after one another. So does one that by
+    its stamps begins before the last one is over, as of another session in simulation. Raises UserError if the dataset
+    or the spec's `ros` section is not as needed, or `out` exists.
     """
     out = out.resolve()
     if out.exists():
@@ -69,7 +70,7 @@ class _Writer:
         self._bag = Writer(path, version=8, storage_plugin=getattr(StoragePlugin, storage.upper()))
         self._connections: dict[str, Any] = {}
         self._told, self._clock = extra(spec, "instruction"), extra(spec, "clock")
-        self._next = SECOND
+        self._next, self._last = SECOND, -1
 
     def __enter__(self) -> _Writer:
         self._bag.open()
@@ -84,18 +85,19 @@ class _Writer:
 
     def write(self, cache: FrameCache, episode: CachedEpisode, stamps: Mapping[str, NDArray[np.int64]]) -> None:
         ticks = stamps.get("tick")
-        begin = self._next if ticks is None else int(ticks[episode.start])
+        original = self._next if ticks is None else int(ticks[episode.start])
+        begin = original if original > self._last else self._next
         if self._clock and not episode.start:
             self._tell_time(begin - round(SECOND / self._spec.rate_hz))  # what comes before the first word has no time
         if self._told:
             self._put(self._told, begin, self._types.new(self._told.type, data=episode.task))
         for row in range(episode.start, episode.stop):
             tick = begin + round((row - episode.start) * SECOND / self._spec.rate_hz)
-            known = {name: int(values[row]) for name, values in stamps.items()}
+            known = {name: int(values[row]) + begin - original for name, values in stamps.items() if values[row]}
             self._sense(cache, row, tick, known)
             self._tell_time(tick)
             self._act(cache.action[row], tick, known)
-        self._next = tick + GAP
+        self._next, self._last = tick + GAP, tick
 
     def _tell_time(self, tick: int) -> None:
         if self._clock:
