@@ -15,7 +15,7 @@ from vla.cli import main
 from vla.errors import UserError
 from vla.robots import dds_bus
 from vla.robots.base import Robot, SensesLost
-from vla.robots.dds import DdsRobot
+from vla.robots.dds import DdsRobot, Interrupted
 from vla.robots.dds_bus import Bus
 from vla.robots.gym_sim import make_robot
 from vla.ros_types import MessageTypes
@@ -215,6 +215,26 @@ def test_an_arm_that_was_moved_between_two_episodes_is_not_led_back_to_the_end_o
         robot.command(np.array([0.2, 0.3], np.float32))
         assert fake.bus.wait(lambda: len(fake.commands) >= 2, PATIENCE)
     np.testing.assert_allclose([one.points[0].positions for one in fake.commands], [[1, 2], [0.2, 0.3]])
+    fake.close()
+
+
+def test_an_arm_that_nobody_sees_is_told_to_hold_and_then_left_alone(domain: int) -> None:
+    fake = fake_robot(domain)
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        robot.reset()
+        robot.command(np.array([1, 2], np.float32))
+        fake.fault = "silent"
+        threading.Timer(1.5, robot.interrupt).start()
+        with pytest.raises(Interrupted):
+            while True:
+                robot.observe()
+        robot.resume()
+        robot.hold()
+        fake.fault = ""
+        robot.observe()
+        robot.command(np.array([0.2, 0.3], np.float32))
+        assert fake.bus.wait(lambda: bool(fake.commands) and fake.commands[-1].points[0].positions[0] < 1, PATIENCE)
+    np.testing.assert_allclose([one.points[0].positions for one in fake.commands], [[1, 2], [1, 2], [0.2, 0.3]])
     fake.close()
 
 

@@ -130,6 +130,25 @@ def test_an_arm_that_was_moved_while_nobody_saw_it_is_gone_on_with_from_where_it
     fake.close()
 
 
+def test_nothing_is_commanded_any_more_when_somebody_says_stop_while_the_arm_is_not_seen(domain: int) -> None:
+    fake = FakeRobot(Bus(MessageTypes(), domain), spec=ARM)
+    with fake.speaking(), DdsRobot(ARM, domain, PATIENCE) as robot:
+        episode = Episode(TurningPolicy(ARM, 0.08), robot, EpisodeSettings(), "turn", PATIENCE, lambda _: None)
+        running = threading.Thread(target=episode.run)
+        running.start()
+        assert fake.bus.wait(lambda: bool(fake.commands) and joint1(fake.commands[-1]) > 0.01, PATIENCE)
+        fake.fault = "silent"
+        assert robot._bus and robot._bus.wait(lambda: robot.losses > 0, PATIENCE)
+        time.sleep(0.5)
+        before = len(fake.commands)
+        episode.stop("stopped", "emergency stop")
+        running.join(PATIENCE)
+        robot.command(np.full(7, 0.5, np.float32))
+        assert fake.bus.wait(lambda: joint1(fake.commands[-1]) == 0.5, PATIENCE)
+    assert len(fake.commands) == before + 1
+    fake.close()
+
+
 @pytest.mark.parametrize(("stop_s", "acts"), [(0.0, False), (60.0, True)])
 def test_how_old_a_thought_may_be_and_whether_s2_speaks_is_as_the_settings_say(
     domain: int, stop_s: float, acts: bool

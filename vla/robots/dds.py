@@ -137,10 +137,10 @@ class DdsRobot:
         """The newest of every stream as of now. A stale one is waited for, holding; SensesLost if it does not come."""
         while (snapshot := self._snapshot()).problems:
             self.hold()
+            self._lose()
             begin = time.monotonic()
             named = _named(snapshot.problems)
             self._keep_up(self._fresh, self._what_is_missing)
-            self._lose()
             self.events.append(f"waited {time.monotonic() - begin:.1f} s: {named}")
             self._anchor(self._now(), self._began)
         cameras = {part.name: snapshot.samples[part.name].value for part in self._parts["camera"]}
@@ -162,8 +162,8 @@ class DdsRobot:
         return sent
 
     def hold(self) -> None:
-        """Tell the robot to stay where this episode last told it to be; before that, and in lockstep, it stays of
-        itself."""
+        """Tell the robot to stay where this episode last told it to be, unless it may have been moved since; then, and
+        in lockstep, it stays of itself."""
         if self._last is not None and not self.outcome.lockstep:
             self._publish(self.spec.hold_action(self._last))
 
@@ -314,6 +314,7 @@ class DdsRobot:
             raise SensesLost(self._told(missing))
 
     def _lose(self) -> None:
+        """Somebody may move the robot now."""
         self.losses += 1
         if not self.spec.action.is_relative:
             self._last = None  # to stay there would be a motion
