@@ -220,6 +220,15 @@ def test_it_is_not_reset_while_it_brakes():
         gate.reset(HOME, gripper=1.0)
 
 
+def test_in_the_middle_of_a_motion_a_robot_that_was_out_of_touch_is_gone_on_with_from_where_it_is():
+    gate = make_gate("joint_position")
+    drive(gate, [at(HOME + 0.05)] * 5)
+    assert not gate.at_rest
+    gate.reset(HOME + 0.01, gripper=1.0, lost=True)
+    assert gate.at_rest
+    np.testing.assert_array_equal(gate.motion.position, HOME + 0.01)
+
+
 def test_a_robot_that_leans_on_its_limit_is_taken_over_within_it():
     leaning = HOME.copy()
     leaning[3] = -0.0698 + 0.01
