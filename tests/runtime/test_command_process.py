@@ -87,6 +87,55 @@ def test_a_robot_follows_chunks_starves_stops_and_goes_on_after_a_reset(tmp_path
     stream.close()
 
 
+def killed(stream: CommandProcess) -> None:
+    os.kill(stream.pid, signal.SIGKILL)
+    until(lambda: not stream.alive, "it lives")
+
+
+def stopped_and_killed(stream: CommandProcess, blind: Path) -> str:
+    stream.stop("enough")
+    stream.wait(lambda s: s.stopped is not None, PATIENCE, "no stop")
+    killed(stream)
+    return "enough"
+
+
+def blind_and_killed(stream: CommandProcess, blind: Path) -> str:
+    blind.touch()
+    stream.wait(lambda s: s.stopped is not None, PATIENCE, "no stop")
+    killed(stream)
+    blind.unlink()
+    return "measured"
+
+
+def killed_and_stopped(stream: CommandProcess, blind: Path) -> str:
+    killed(stream)
+    stream.stop("nobody hears it")
+    return "nobody hears it"
+
+
+@pytest.mark.parametrize("how", [stopped_and_killed, blind_and_killed, killed_and_stopped])
+def test_a_stop_lasts_when_the_process_is_killed_and_started_again_until_it_is_reset(tmp_path, how):
+    stream = make(log := tmp_path / "log")
+    stream.start(PATIENCE)
+    try:
+        reason = how(stream, tmp_path / "log.blind")
+        for _ in range(2):
+            stream.start(PATIENCE)
+            assert stream.state().stopped == reason
+            stream.send(long_chunk())
+            ticks = stream.state().tick
+            stream.wait(lambda s, ticks=ticks: s.tick > ticks + 50, PATIENCE, "no samples")
+            killed(stream)
+        path, _ = read_log(log)
+        assert (path == path[0]).all(), "it never moved"
+        stream.start(PATIENCE)
+        stream.reset()
+        set_in_motion(stream, lambda: not stream.state().held)
+        assert stream.state().stopped is None
+    finally:
+        stream.close(PATIENCE)
+
+
 def test_when_its_parent_is_killed_the_robot_stops_smoothly_and_nothing_is_left(tmp_path):
     log = tmp_path / "log"
     path = os.pathsep.join(sys.path)

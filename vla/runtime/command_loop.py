@@ -102,6 +102,8 @@ class CommandLoop:
         self._late = 0.0
         self._missed = 0
         self._refused = ""
+        for message in wishes.held()[-1:]:  # what was wished before it lived
+            self._obey(Wishes.unpack(message), *servos.measure())
 
     def run(self, ended: Callable[[], bool]) -> None:
         """Until `ended()`, and then until the robot is at rest."""
@@ -146,11 +148,7 @@ class CommandLoop:
     def _hear(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
         message = self._wishes.take()
         if message is not None:
-            before, self._wished = self._wished, Wishes.unpack(message)
-            if self._wished.stops > before.stops:
-                self._gate.stop(self._wished.reason)
-            if self._wished.resets > before.resets:
-                self._reset(measured, gripper)
+            self._obey(Wishes.unpack(message), measured, gripper)
         message = self._chunks.take()
         if message is not None and self._gate.stopped is None:
             chunk = unpack_chunk(message)
@@ -158,6 +156,13 @@ class CommandLoop:
                 self._stream.submit(chunk)
             else:
                 self._stream.drop()
+
+    def _obey(self, wished: Wishes, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
+        before, self._wished = self._wished, wished
+        if wished.stops > before.stops:
+            self._gate.stop(wished.reason)
+        if wished.resets > before.resets:
+            self._reset(measured, gripper)
 
     def _reset(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
         self._refused = ""

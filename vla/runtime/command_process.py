@@ -26,7 +26,7 @@ class CommandProcess(Running):
 
     robot: called in the process with the spec, gives the `Servos`.
     The process stops the robot smoothly and ends when it is closed, at SIGTERM and Ctrl-C, and when its parent dies.
-    After it has ended, however it did, `start` begins again from where the robot is then.
+    After it has ended, however it did, `start` begins again from where the robot is then; a stop lasts until `reset`.
     """
 
     def __init__(
@@ -42,12 +42,15 @@ class CommandProcess(Running):
         self._wishes, self._states = (Slot(memory) for memory in memories[1:])
         self._wished = Wishes()
         self._state = CommandState()
+        self._stopped: str | None = None
         self._part = Part("command", run, spec.to_dict(), robot, asdict(settings or Settings()), memories)
 
     def start(self, timeout: float = 60.0) -> None:
         """Returns when the robot is under command. Raises UserError if that fails or takes longer (s)."""
+        self._stopped = self.state().stopped or self._stopped
         self._wished, self._state = Wishes(), CommandState()
-        self._states.take()
+        # There before the process is: it begins stopped, and follows no chunk until a reset.
+        self._wish(stops=0 if self._stopped is None else 1, reason=self._stopped or "")
         self._part.start()
         self.wait(lambda state: state.phase != "starting", timeout, "the command process has not started")
 
@@ -60,11 +63,13 @@ class CommandProcess(Running):
         self._port.hold()
 
     def stop(self, reason: str) -> None:
-        """Brake and hold until `reset`."""
+        """Brake and hold until `reset`, also when the process is started again meanwhile."""
+        self._stopped = self._stopped or reason
         self._wish(stops=self._wished.stops + 1, reason=reason)
 
     def reset(self) -> None:
         """Follow chunks again after a stop; refused, and told in `state().error`, unless the robot is at rest."""
+        self._stopped = None
         self._wish(resets=self._wished.resets + 1)
 
     def state(self) -> CommandState:
