@@ -1,5 +1,7 @@
 """Any robot of LeRobot, here one of a plugin in MuJoCo: in the spec's units, behind the gate, driven by a policy."""
 
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -102,6 +104,44 @@ def test_a_first_command_far_from_where_the_robot_is_stops_it(config, tmp_path):
     with pytest.raises(UserError, match=r"safety gate stopped the robot .*start_jump\.joint1"):
         lerobot_rollout("", _saved(tmp_path), config, "turn", 30.0, loaded=Policy(by=40.0))
     assert np.ptp(sent(tmp_path)[:, :7], axis=0).max() < 0.1, "it never moved"
+
+
+class SlowToThink(Policy):
+    """Its first thought serves for long; the second comes only when the robot is at rest, if ever it is."""
+
+    def __init__(self, folder) -> None:
+        super().__init__(by=4.0)
+        self.folder, self.asked, self.ended, self.rested = folder, threading.Event(), threading.Event(), False
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        if self.asked.is_set():
+            self.ended.wait(60)
+            for _ in range(3000):
+                self.rested = bool(np.abs(np.diff(sent(self.folder)[-3:], axis=0)).max() < 1e-3)
+                if self.rested:
+                    break
+                time.sleep(0.01)
+        self.asked.set()
+        return super().think(images, instruction, stamp + 1e3, instruction_id)
+
+
+def test_it_is_brought_to_rest_before_a_policy_that_still_computes_is_waited_for(config, tmp_path):
+    robot, policy = LeRobotRobot(SPEC, config), SlowToThink(tmp_path)
+    robot.connect()
+    observe = robot.observe
+
+    def interrupted_in_motion():
+        log = sent(tmp_path)
+        if policy.asked.is_set() and len(log) > 2 and np.abs(np.diff(log[-2:, 0])) > 0.05:
+            policy.ended.set()
+            raise KeyboardInterrupt
+        return observe()
+
+    robot.observe = interrupted_in_motion
+    with pytest.raises(KeyboardInterrupt):
+        drive(robot, policy, "turn", 60.0)
+    robot.close()
+    assert policy.rested
 
 
 def test_a_camera_that_vanishes_brings_it_to_rest(config, tmp_path):

@@ -99,8 +99,10 @@ def drive(
                 words = plain_words(status.words)
                 say(words)
     finally:
-        pilot.close()
-        _rest(guarded)
+        try:
+            _rest(guarded)
+        finally:  # after the arm rests: a model may still be computing
+            pilot.close()
     status = pilot.status()
     counts = {rule: count for rule, count in guarded.gate.counts.items() if rule != guarded.gate.stopped}
     return GuardedResult(step + 1, acted, beat.late, counts, guarded.gate.stopped, status.s1_ms, status.s2_ms)
