@@ -31,6 +31,8 @@ LONGEST_AGE_S = 2.0
 STUCK_S = 0.5
 """A camera that has shown the same for so long, to the last bit, while the robot moved, is not acted on."""
 _NAP_S = 0.005
+_NOBODYS = -1
+"""A turn that never comes: nothing is done with a chunk for it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class ThreadedPilot:
 
     `engage` hands the robot to the policy, `next` gives its action for a control step, `release` takes it back.
 
+    S1 is told what the robot does until its chunk can come, judged by the last one, but never more than half a chunk.
+
     Those, and `status`, are for the control loop's thread. stop_s: seconds; older thoughts are not acted on (None: all
     are). words_s: seconds between S2's words, None for none. Raises UserError, with the differing entries, if the
     policy was trained for another robot.
@@ -85,7 +89,7 @@ class ThreadedPilot:
         self._look: _Look | None = None
         self._asked: tuple[_Look, np.ndarray] | None = None
         self._turn, self._on, self._ended = 0, False, False
-        self._replan_at = 0
+        self._replan_at = self._longest_delay = 0
         self._failed, self._words, self._stuck = "", "", StuckCameras(spec)
         self._s1_s, self._s2_s = self._period, 0.0
         self._threads = [
@@ -113,6 +117,10 @@ class ThreadedPilot:
             self._failed, self._stuck = "", StuckCameras(self._spec)
             self._on = True
             self._drop()
+            if not self._longest_delay:  # the first call of a model pays for what the others do not
+                nothing = np.zeros((0, self._spec.action_size), np.float32)
+                self._asked = _Look(observation, observation.stamp, 0, _NOBODYS), nothing
+                self._changed.notify_all()
 
     def release(self) -> None:
         with self._changed:
@@ -136,7 +144,7 @@ class ThreadedPilot:
                 self._changed.notify_all()
                 return None
             if step >= self._replan_at and self._asked is None:
-                delay = math.ceil(self._s1_s / self._period)
+                delay = min(math.ceil(self._s1_s / self._period), self._longest_delay)
                 self._asked = self._look, pilot.stitcher.prefix(step, delay)
                 self._replan_at = step + max(pilot.replan_steps, delay)
             self._changed.notify_all()
@@ -210,8 +218,10 @@ class ThreadedPilot:
             look, prefix = asked
             begin = time.monotonic()
             actions = pilot.act(look.observation, self._mailbox.newest(number), look.stamp, prefix)
-            self._s1_s = time.monotonic() - begin
+            took = time.monotonic() - begin
             with self._changed:
+                self._s1_s = took if self._longest_delay else self._period
+                self._longest_delay = len(actions) // 2
                 if self._asked is asked:
                     self._asked = None
                     if look.turn == self._turn:

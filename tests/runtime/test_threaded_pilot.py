@@ -1,0 +1,87 @@
+"""A policy in threads of its own, the control steps in the test's hand."""
+
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from line_world import SPEC, LineRobot
+
+from vla.runtime.threaded_pilot import ThreadedPilot
+from vla.s2.thought import Thought
+
+PATIENCE = 300.0
+
+
+@dataclass
+class Policy:
+    """Its chunks are 16 rows long; its n-th call takes `takes[n]` seconds. It notes how long its prefixes were."""
+
+    takes: dict[int, float]
+    spec = SPEC
+    config = SimpleNamespace(replan_steps=4)
+    prefixes: list[int] = field(default_factory=list)
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        return Thought(torch.zeros(2, 3), stamp, instruction_id, "" if words else None)
+
+    def act(self, images, state, thought, now, prefix):
+        time.sleep(self.takes.get(len(self.prefixes), 0.0))
+        self.prefixes.append(len(prefix))
+        return np.zeros((16, 2), np.float32)
+
+
+def until(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def engaged():
+    """Given a policy, a pilot of it that has been handed a robot, and the robot."""
+    pilots = []
+
+    def engage(policy):
+        pilots.append(pilot := ThreadedPilot(policy, SPEC))
+        pilot.instruct("go on")
+        pilot.engage((robot := LineRobot()).observe())
+        return pilot, robot
+
+    yield engage
+    for pilot in pilots:
+        pilot.close()
+
+
+def planned(pilot, robot, policy, step, calls):
+    """One step after the other, until S1 has been called so often; returns the next step."""
+
+    def stepped():
+        nonlocal step
+        pilot.next(robot.observe(), time.monotonic(), step)
+        step += 1
+        return len(policy.prefixes) >= calls
+
+    until(stepped)
+    return step
+
+
+def test_s1_is_called_once_when_the_robot_is_handed_over_and_what_that_takes_is_not_expected_again(engaged):
+    policy = Policy({0: 20 / SPEC.rate_hz})
+    pilot, robot = engaged(policy)
+    until(lambda: policy.prefixes)
+    assert policy.prefixes == [0] and not robot.commands
+    planned(pilot, robot, policy, 0, 2)
+    assert policy.prefixes[1] == 1, "a step, as long as nothing else was measured"
+
+
+def test_after_one_slow_chunk_half_of_the_next_is_still_new(engaged):
+    policy = Policy({1: 20 / SPEC.rate_hz})
+    pilot, robot = engaged(policy)
+    until(lambda: policy.prefixes)
+    step = planned(pilot, robot, policy, 0, 2)
+    planned(pilot, robot, policy, step, 3)
+    assert policy.prefixes[2] == 8
