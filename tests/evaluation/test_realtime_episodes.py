@@ -2,11 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from vla.cli import main
+from vla.evaluation.realtime_episodes import measured_timing
 from vla.policies import can_be_exported
+from vla.runtime.command_state import CommandState
+from vla.runtime.reports import FastReport
+from vla.runtime.run_telemetry import RunTelemetry
+from vla.runtime.supervisor import Watch
 
 WHERE = ["eval", "--policy", "tabletop", "--env", "tabletop", "--task", "lift", "--episodes", "1", "--seed", "100000"]
 
@@ -26,6 +32,15 @@ def test_episodes_in_wall_clock_time_pair_with_those_on_simulated_time(tmp_path,
     said = capsys.readouterr().out
     assert "--task lift --split all --s2-delay " in said
     assert here["latency"]["s1_ms"]["p50"] > 0 and "slipped_ms" in here["counts"]
+
+
+def test_simulated_time_is_charged_the_steps_that_chunks_were_committed_to_on_average():
+    telemetry = RunTelemetry()
+    for delay in (1, 1, 1, 4, 4):
+        fast = FastReport(0.0, ms=10.0, image_age_s=0.03, delay=delay)
+        telemetry.add(Watch((), (fast,), CommandState(), ()))
+    result = SimpleNamespace(delays={"s1_delay": list(telemetry.s1_delays)})
+    assert measured_timing([result, result]) == {"s2_delay": None, "s2_period": None, "s1_delay": 2}
 
 
 @pytest.mark.parametrize(

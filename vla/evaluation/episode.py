@@ -35,8 +35,9 @@ class EpisodeResult:
 
     instruction: the last one. original: the one it replaced. words: what S2 said first,
     with its place tokens.
-    s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 and S1 took from the capture of their
-    images on, and the time between two looks: s2_delay, s2_period (s), s1_delay (control steps).
+    s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 took from the capture of its images on
+    and the time between two looks, s2_delay and s2_period (s), and for how long S1's chunks were committed, s1_delay
+    (control steps).
     """
 
     index: int

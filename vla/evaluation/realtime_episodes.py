@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
         delays={
             "s2_delay": list(telemetry.s2_delays),
             "s2_period": np.diff(telemetry.s2_times).tolist(),
-            "s1_delay": [rate * seconds for seconds in telemetry.s1_delays],
+            "s1_delay": list(telemetry.s1_delays),
         },
     )
 
@@ -81,20 +81,21 @@ def _counts(result: RunResult) -> dict[str, int]:
 
 
 def measured_timing(results: Sequence[EpisodeResult]) -> dict[str, float | None]:
-    """The latencies to charge on simulated time for the same: medians, from the capture of the images on.
+    """The latencies to charge on simulated time for the same, from the capture of the images on.
 
-    s2_delay, s2_period: seconds; s1_delay: control steps. None where nothing was measured.
+    s2_delay, s2_period: seconds, medians. s1_delay: the control steps that S1's chunks were told to be committed to, on
+    average. None where nothing was measured.
     """
 
-    def median(key: str) -> float | None:
+    def over_all(key: str, middle: Callable[[list[float]], Any]) -> float | None:
         values = [value for result in results for value in result.delays.get(key, ())]
-        return float(np.median(values)) if values else None
+        return float(middle(values)) if values else None
 
-    steps = median("s1_delay")
+    steps = over_all("s1_delay", np.mean)
     return {
-        "s2_delay": median("s2_delay"),
-        "s2_period": median("s2_period"),
-        "s1_delay": None if steps is None else math.ceil(steps),
+        "s2_delay": over_all("s2_delay", np.median),
+        "s2_period": over_all("s2_period", np.median),
+        "s1_delay": None if steps is None else round(steps),
     }
 
 

@@ -25,9 +25,10 @@ _WEIGH_EVERY = 5.0
 class RunTelemetry:
     """Collects `Watch`es. file: JSON lines, one per watch; `time` is in seconds on `time.monotonic`, as all stamps are.
 
-    s1_delays, s2_delays: from the capture of the images to a chunk and to a thought (s). ages: of thoughts (s), at
-    `age_times`. holds: since when the robot holds and why, or None: since when it acts. memory: when, and how much (MB)
-    each process held (`vla.processes.memory_of_parts`). An hour of it all takes two megabytes.
+    s1_delays: actions that each chunk was told to be committed to, from the capture of its images on. s2_delays: from
+    there to a thought (s). ages: of thoughts (s), at `age_times`. holds: since when the robot holds and why, or None:
+    since when it acts. memory: when, and how much (MB) each process held (`vla.processes.memory_of_parts`). An hour of
+    it all takes two megabytes.
     A disk that is full ends the writing, not the run: `lost` then says why.
     """
 
@@ -38,7 +39,7 @@ class RunTelemetry:
         self.s2_ms = array("d")
         self.s1_times = array("d")
         self.s2_times = array("d")
-        self.s1_delays = array("d")
+        self.s1_delays = array("I")
         self.s2_delays = array("d")
         self.age_times = array("d")
         self.ages = array("d")
@@ -71,7 +72,7 @@ class RunTelemetry:
             if fast.ms is not None:
                 self.s1_ms.append(fast.ms)
                 self.s1_times.append(fast.time)
-                self.s1_delays.append(1e-3 * fast.ms + (fast.image_age_s or 0.0))
+                self.s1_delays.append(fast.delay)
                 self.late_chunks += fast.late
                 self.refused_chunks += bool(fast.refused)
         self._write(watch, {**self._weigh(), **(more or {})})
