@@ -112,6 +112,15 @@ def test_s1_is_told_what_the_robot_does_until_its_chunk_can_arrive(world):
     assert rows == pytest.approx([0.0055, 0.0065, 0.0075]), "half of one row, half of the next"
 
 
+def test_one_slow_chunk_is_not_expected_of_those_that_follow(world):
+    for takes in (0.2, 4, 0.2, 0.2, 0.2, 0.2):
+        world.policy.takes = takes * STEP
+        report = world.loop.turn()
+        world.now += 5 * STEP
+        world.see(world.now - 0.1 * STEP)
+    assert report.delay == 1 and not report.late
+
+
 def test_one_that_takes_longer_than_foreseen_is_reported_and_followed_from_when_it_comes(world):
     world.loop.turn()
     world.now += 4 * STEP
