@@ -29,9 +29,9 @@ AT_REST = 20
 class Run:
     """policy: instead of the swaying one in S1's and S2's processes, whose mood `set_mood` changes."""
 
-    def __init__(self, folder, policy: Maker | None = None, mood: str = "") -> None:
+    def __init__(self, folder, policy: Maker | None = None) -> None:
         self.mood, self.log = folder / "mood", folder / "log"
-        self.set_mood(mood)
+        self.set_mood("")
         world, body = World(seed=3), BodySettings(log=str(self.log))
         self.robot = RealTimeSim(world, body, state_lost_s=LOST)
         how = RunSettings(hung=None, ready=PATIENCE, fast=AGES, command=Settings(core=None))

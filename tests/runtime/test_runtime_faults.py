@@ -22,8 +22,9 @@ from vla.runtime.supervisor import RunSettings, Supervisor
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = Run(tmp_path_factory.mktemp("faults"), mood="mute")
+    run = Run(tmp_path_factory.mktemp("faults"))
     with run.supervisor:
+        run.set_mood("mute")
         run.supervisor.instruct("sway")
         run.until(lambda: run.waits == "no thought", "it acts without a thought")
         run.stays_at_rest()

@@ -20,7 +20,12 @@ SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 class Thinker:
     away = False
 
+    def __init__(self):
+        self.asked = []
+
     def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        assert {name: image.shape for name, image in images.items()} == {"front": (96, 96, 3), "wrist": (96, 96, 3)}
+        self.asked.append(instruction)
         if self.away:
             raise Unreachable("nobody there")
         return Thought(np.full((2, 3), len(instruction), np.float32), stamp, instruction_id, "seen")
@@ -74,6 +79,21 @@ def test_it_looks_when_it_is_time_at_what_is_new_and_at_once_when_asked_somethin
     world.now = 11.0
     assert world.loop.turn() is None, "the image is still the same"
     assert world.mailbox.newest(1).latents[0, 0] == pytest.approx(5.0)
+
+
+def test_its_first_call_is_over_before_anything_is_asked_and_leaves_no_thought(world):
+    for _ in range(3):
+        assert world.loop.turn() is None
+    assert len(world.thinker.asked) == 1 and world.mailbox.newest(0) is None
+    world.see(9.9)
+    world.instructions.put(Instruction(0, "left").pack())
+    assert world.loop.turn().stamp == 9.9 and world.thinker.asked[1:] == ["left"]
+
+
+def test_started_again_while_something_is_asked_it_looks_at_once(world):
+    world.see(9.9)
+    world.instructions.put(Instruction(0, "left").pack())
+    assert world.loop.turn().stamp == 9.9 and world.thinker.asked == ["left"]
 
 
 def test_out_of_reach_it_says_so_and_looks_again_when_the_next_look_is_due(world):

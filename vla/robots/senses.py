@@ -97,6 +97,10 @@ class Senses:
             self._newest = self._put_together(come)
         return self._newest
 
+    def dark(self) -> dict[str, NDArray[np.uint8]]:
+        """A black image (H, W, 3) of every camera."""
+        return {name: np.zeros((one.height, one.width, 3), np.uint8) for name, one in self._cameras.items()}
+
     def _put_together(self, come: Mapping[str, bytes]) -> Observation | None:
         for name, message in come.items():
             stamp, pixels = _stamped(message, np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class SlowLoop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._thinker, self._senses, self._mailbox, self._clock = thinker, senses, mailbox, clock
+        self._cold = True
         self._instructions = instructions
         self._looks = Looks(period)
         self._seen = float("-inf")
@@ -51,6 +53,9 @@ class SlowLoop:
         when the next look is due.
         """
         held = self._instructions.held()
+        if self._cold and not held:
+            self._warm_up()
+        self._cold = False
         observation = self._senses.observe()
         if not held or observation is None:
             return None
@@ -69,9 +74,16 @@ class SlowLoop:
         done = self._clock()
         return SlowReport(done, 1e3 * (done - now), observation.stamp, instruction.id)
 
+    def _warm_up(self) -> None:
+        """Think about nothing, while nothing is asked: the first call of a model pays for what the others do not."""
+        with suppress(Unreachable):
+            self._thinker.think(self._senses.dark(), "wait", self._clock())
+
 
 def run(policy: Maker, spec: RobotSpec, senses: SenseMemory, memory: SlowMemory, period: float, parent: int) -> None:
-    """The process's main function. It reports now and then even if it has nothing to look at, as a sign of life."""
+    """The process's main function. It reports when it is ready to look, and now and then even if it has nothing to look
+    at, as a sign of life.
+    """
     ending = Ending(parent)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes that share few cores
     reports = report_slot(memory.reports)
