@@ -1,14 +1,21 @@
 """`vla eval --real-time`: the same episodes on a robot that does not wait, paired with those on simulated time."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vla.cli import main
+from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
 from vla.evaluation.realtime_episodes import measured_timing
 from vla.policies import can_be_exported
+from vla.processes import SPAWN
+from vla.robots.sim_wires import BodyState, World
 from vla.runtime.command_state import CommandState
 from vla.runtime.reports import FastReport
 from vla.runtime.run_telemetry import RunTelemetry
@@ -32,6 +39,27 @@ def test_episodes_in_wall_clock_time_pair_with_those_on_simulated_time(tmp_path,
     said = capsys.readouterr().out
     assert "--task lift --split all --s2-delay " in said
     assert here["latency"]["s1_ms"]["p50"] > 0 and "slipped_ms" in here["counts"]
+
+
+def test_time_that_the_robot_did_not_live_through_does_not_count(untrained, tmp_path):
+    frozen = []
+
+    def freeze_once(telemetry, body):
+        if not frozen:
+            frozen.extend(one.pid for one in SPAWN.active_children() if one.name == "vla-body")
+            os.kill(frozen[0], signal.SIGSTOP)
+            time.sleep(2.5)
+            os.kill(frozen[0], signal.SIGCONT)
+
+    result = run_in_real_time(RealTimeRun(str(untrained), World(seed=7), 2.0, tmp_path), freeze_once)
+    assert result.body.slipped > 2 and result.body.age_s >= result.lasted_s == 2.0
+
+
+@pytest.mark.parametrize(("done_after", "counts"), [(2.0, True), (2.005, False), (None, False)])
+def test_what_is_done_when_the_time_is_over_is_not_done(done_after, counts):
+    body = BodyState(ticks=1000, began_s=1.0, solved_s=done_after)
+    result = RunResult(RunTelemetry(), np.zeros(0), body, "", limit_s=2.0)
+    assert (result.solved_s is not None) == counts and result.lasted_s == 2.0
 
 
 def test_simulated_time_is_charged_the_steps_that_chunks_were_committed_to_on_average():

@@ -9,10 +9,12 @@ import pytest
 
 from vla.errors import UserError
 from vla.processes import Maker
+from vla.robots import realtime_sim
+from vla.robots.gym_sim import make_robot
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.senses import Senses
-from vla.robots.sim_body import DT, read_log
-from vla.robots.sim_wires import BodySettings, World
+from vla.robots.sim_body import read_log
+from vla.robots.sim_wires import DT, BodySettings, World
 from vla.runtime.command_loop import Settings
 from vla.runtime.command_process import CommandProcess
 
@@ -120,6 +122,39 @@ def test_when_its_commander_is_killed_it_brakes_by_itself_and_obeys_the_next_one
     longest = max((part for part in silent if not part[0, 1]), key=len)
     assert len(longest) > 50
     assert (longest[20:, 2:9] == longest[20, 2:9]).all(), "at rest 0.1 s of its time after the last command"
+
+
+def test_a_mind_is_changed_after_the_scene_begins_anew_however_long_the_start_took():
+    world = World("tabletop-suite", 100_006, "changed")
+    with make_robot(world.env, world.task, render=False) as twin:
+        twin.reset(world.seed)
+        first, change_at = twin.instruction, twin.environment._change_at / twin.spec.rate_hz
+    robot = RealTimeSim(world)
+    try:
+        robot.start(PATIENCE)
+        until(lambda: robot.state().instruction != first, "nobody changes their mind")
+        begun = robot.begin(PATIENCE)
+        assert begun.instruction == first and begun.age_s < change_at
+        until(lambda: robot.state().instruction != first, "nobody changes their mind")
+        assert robot.state().age_s > change_at
+    finally:
+        robot.close()
+
+
+def test_cameras_that_die_and_a_body_that_hangs_are_said(robot, monkeypatch):
+    robot.check()
+    monkeypatch.setattr(realtime_sim, "_HUNG", 0.1)
+    os.kill(robot.body.pid, signal.SIGSTOP)
+    time.sleep(0.2)
+    robot.state()
+    time.sleep(0.2)
+    with pytest.raises(UserError, match="the simulated body gave no sign of life for"):
+        robot.check()
+    os.kill(robot.body.pid, signal.SIGCONT)
+    os.kill(robot.cameras.pid, signal.SIGKILL)
+    until(lambda: not robot.cameras.alive, "they live")
+    with pytest.raises(UserError, match="the simulated cameras died: exit code -9"):
+        robot.check()
 
 
 def test_a_scene_that_cannot_judge_an_instruction_is_told_to_whoever_starts_it():

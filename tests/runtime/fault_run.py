@@ -10,8 +10,8 @@ import psutil
 
 from vla.processes import Maker
 from vla.robots.realtime_sim import RealTimeSim
-from vla.robots.sim_body import DT, read_log
-from vla.robots.sim_wires import BodySettings, World
+from vla.robots.sim_body import read_log
+from vla.robots.sim_wires import DT, BodySettings, World
 from vla.runtime.command_loop import Settings
 from vla.runtime.command_state import unpack_chunk
 from vla.runtime.fast_loop import FastSettings

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from vla.bench.table import Row
 from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
 from vla.processes import SPAWN, Ending, real_time, sleep_until
-from vla.robots.sim_body import DT
+from vla.robots.sim_wires import DT
 
 IDLE = "an empty loop at the same time"
 

@@ -18,8 +18,8 @@ from vla.policies import load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.senses import Senses
-from vla.robots.sim_body import DT, read_log
-from vla.robots.sim_wires import World
+from vla.robots.sim_body import read_log
+from vla.robots.sim_wires import DT, World
 from vla.runtime.chunk_port import CHUNK_BYTES, ChunkPort
 from vla.runtime.command_loop import CommandLoop
 from vla.runtime.safety_gate import SafetyGate

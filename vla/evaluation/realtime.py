@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 from vla import assets
-from vla.errors import UserError
 from vla.evaluation.run_plot import plot_run
 from vla.policies import policy_maker
 from vla.processes import terminated_as_interrupted
 from vla.robots.realtime_sim import RealTimeSim
-from vla.robots.sim_body import DT, read_log
-from vla.robots.sim_wires import BodySettings, World
+from vla.robots.sim_body import read_log
+from vla.robots.sim_wires import DT, BodySettings, BodyState, World
+from vla.runtime.clock import EPSILON
 from vla.runtime.run_telemetry import RunTelemetry
 from vla.runtime.supervisor import RunSettings, Supervisor
 
@@ -27,8 +27,8 @@ _LOOK_EVERY = 0.1
 
 @dataclass(frozen=True)
 class RealTimeRun:
-    """seconds: how long at most. until_done: end when the task is. out: folder for telemetry.jsonl, the body's log and
-    run.png.
+    """seconds: how long at most, in the robot's own time. until_done: end when the task is. out: folder for
+    telemetry.jsonl, the body's log and run.png.
     """
 
     policy: str
@@ -42,17 +42,27 @@ class RealTimeRun:
 
 @dataclass(frozen=True)
 class RunResult:
-    """receipts: when the robot received each command (s). body: the last it said of itself. asked_s: when the
-    instruction was given, in seconds of the body's time. lost: what could not be written down, and why: a full disk
-    does not end the run.
+    """receipts: when the robot received each command (s). body: the last it said of itself. limit_s: what
+    `RealTimeRun.seconds` was. lost: what could not be written down, and why: a full disk does not end the run.
     """
 
     telemetry: RunTelemetry
     receipts: Float[np.ndarray, " R"]
-    body: Any
+    body: BodyState
     instruction: str
-    asked_s: float
+    limit_s: float
     lost: tuple[str, ...] = ()
+
+    @property
+    def solved_s(self) -> float | None:
+        """When the task was done, in seconds of the robot's time since it was asked for; None if not in time."""
+        solved = self.body.solved_s
+        return None if solved is None or solved > self.limit_s + EPSILON else solved
+
+    @property
+    def lasted_s(self) -> float:
+        """How long that took, or it was tried."""
+        return min(self.body.age_s, self.limit_s) if self.solved_s is None else self.solved_s
 
 
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
@@ -67,13 +77,12 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     with terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:
-            asked_s = robot.state().ticks * DT
-            instruction = run.world.instruction or robot.state().instruction
+            body = robot.begin()
+            instruction = run.world.instruction or body.instruction
             supervisor.instruct(instruction)
-            while time.monotonic() < telemetry.began + run.seconds:
+            while body.age_s < run.seconds:
                 body = robot.state()
-                if not robot.body.alive:
-                    raise UserError(f"the simulated body died: {body.error or robot.body.exitcode}")
+                robot.check()
                 telemetry.add(supervisor.watch(), {"body": vars(body)})
                 if body.instruction != instruction and run.world.instruction is None:
                     instruction = body.instruction  # the scene asks for something else
@@ -94,7 +103,7 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
         plot_run(run.out / "run.png", telemetry, receipts, DT)
     except OSError as error:
         lost.append(f"run.png is not whole: {error.strerror or error}")
-    return RunResult(telemetry, receipts, body, instruction, asked_s, tuple(lost))
+    return RunResult(telemetry, receipts, body, instruction, run.seconds, tuple(lost))
 
 
 def receipt_periods(receipts: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R-1"]:

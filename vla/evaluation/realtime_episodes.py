@@ -17,7 +17,6 @@ from vla.evaluation.pool import Job
 from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
 from vla.evaluation.setup import Setup
 from vla.robots.gym_sim import make_robot
-from vla.robots.sim_body import DT
 from vla.robots.sim_wires import World
 from vla.runtime.supervisor import RunSettings
 
@@ -25,8 +24,8 @@ from vla.runtime.supervisor import RunSettings
 def play(setup: Setup, jobs: Sequence[Job]) -> Generator[EpisodeResult]:
     """Play every job, one after the other, each with processes of its own; yields results as they come.
 
-    An episode lasts as long as on simulated time: the steps of its scene, at the robot's rate. Raises UserError as
-    `run_in_real_time` does.
+    An episode lasts as long as on simulated time: the steps of its scene, at the robot's rate, in the robot's own time.
+    Raises UserError as `run_in_real_time` does.
     """
     how = RunSettings()
     if setup.play.timing.s2_period is not None:
@@ -49,8 +48,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
     with tempfile.TemporaryDirectory(prefix="vla-episode-") as folder:
         run = RealTimeRun(setup.policy, world, twin.max_steps / rate, Path(folder), how=how)
         result = run_in_real_time(run)
-    telemetry, body = result.telemetry, result.body
-    last = body.ticks * DT if body.solved_s is None else body.solved_s
+    telemetry = result.telemetry
     return EpisodeResult(
         index=job.index,
         seed=job.seed,
@@ -58,8 +56,8 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
         split=request.split if request is not None else "train",
         instruction=result.instruction,
         original=replaced(result.instruction, wanted, given, setup.play.choice),
-        success=body.solved_s is not None,
-        steps=math.ceil((last - result.asked_s) * rate),
+        success=result.solved_s is not None,
+        steps=math.ceil(round(result.lasted_s * rate, 6)),
         words=None,
         s1_ms=list(telemetry.s1_ms),
         s2_ms=list(telemetry.s2_ms),

@@ -34,7 +34,7 @@ def realtime_rollout(run: RealTimeRun) -> RunResult:
         "env": run.world.env,
         "seed": run.world.seed,
         "instruction": result.instruction,
-        "solved_s": result.body.solved_s,
+        "solved_s": result.solved_s,
         "period_ms": percentiles(receipt_periods(result.receipts)),
         "git": git_hash(),
         "command": command_line(),

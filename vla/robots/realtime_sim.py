@@ -26,6 +26,9 @@ from vla.robots.sim_wires import BodySettings, BodyState, CommandWriter, JointCo
 from vla.shared_slot import Slot
 from vla.spec import RobotSpec
 
+_HUNG = 10.0
+"""A body that says nothing for so long (s) is not waited for."""
+
 
 class RealTimeSim:
     """Belongs to the process that starts everything; `close` may be called twice.
@@ -44,7 +47,7 @@ class RealTimeSim:
         self.body = Part("body", sim_body.run, world, self._wires, how)
         self.cameras = Part("cameras", sim_cameras.run, world, self._wires, how)
         self._states, self._wishes = Slot(self._wires.states), Slot(self._wires.wishes)
-        self._state = BodyState()
+        self._state, self._heard = BodyState(), time.monotonic()
 
     def start(self, timeout: float = 60.0) -> None:
         """Returns when it senses. Raises UserError if that fails or takes longer (s)."""
@@ -58,12 +61,27 @@ class RealTimeSim:
         """The newest the body said of itself."""
         message = self._states.take()
         if message is not None:
-            self._state = BodyState.unpack(message)
+            self._state, self._heard = BodyState.unpack(message), time.monotonic()
         return self._state
 
-    def set_instruction(self, text: str) -> None:
-        """Judge success by another instruction, if the scene can."""
-        self._wishes.put(text.encode())
+    def check(self) -> None:
+        """Raises UserError if one of its processes is gone, or the body's time stands still."""
+        state = self.state()
+        for part in (self.body, self.cameras):
+            if not part.alive:
+                raise UserError(f"the simulated {part.name} died: {state.error or f'exit code {part.exitcode}'}")
+        if time.monotonic() - self._heard > _HUNG:
+            raise UserError(f"the simulated body gave no sign of life for {_HUNG:g} s")
+
+    def begin(self, timeout: float = 60.0) -> BodyState:
+        """The scene begins anew, as its seed has it: things happen in it by themselves while processes start.
+
+        To be called while the robot rests where it started. Returns what the body says then; UserError as `start`.
+        """
+        before = self.state().began_s
+        self._wishes.put(b"begin")
+        self._wait(lambda: self.state().began_s > before, timeout, "the scene has not begun anew")
+        return self._state
 
     def close(self) -> None:
         for part in (self.cameras, self.body):

@@ -16,11 +16,10 @@ from vla.errors import UserError
 from vla.processes import Ending, real_time, settle
 from vla.robots.gym_sim import GymRobot, make_robot
 from vla.robots.senses import StateWriter
-from vla.robots.sim_wires import BodySettings, BodyState, CommandReader, JointCommand, Wires, World
+from vla.robots.sim_wires import DT, BodySettings, BodyState, CommandReader, JointCommand, Wires, World
 from vla.shared_slot import Slot
 from vla.spec import RobotSpec
 
-DT = 0.005
 _GRACE = 1.5
 """After so many periods without a command the body moves on by itself."""
 _ASLEEP = 0.25
@@ -35,11 +34,8 @@ def run(world: World, wires: Wires, how: BodySettings, parent: int) -> None:
     states = Slot(wires.states)
     try:
         with make_robot(world.env, world.task, world.split, render=False) as robot:
-            state = robot.reset(world.seed).state
-            if world.instruction is not None:
-                robot.set_instruction(world.instruction)
             log = BodyLog(Path(how.log)) if how.log else None
-            body = Body(robot, wires, how, state, log, real_time(how.priority, None))
+            body = Body(robot, world, wires, how, log, real_time(how.priority, None))
             settle()
             body.live(ending)
     except UserError as error:
@@ -61,16 +57,17 @@ class Body:
     def __init__(
         self,
         robot: GymRobot,
+        world: World,
         wires: Wires,
         how: BodySettings,
-        state: Float[np.ndarray, " S"],
         log: BodyLog | None,
         scheduling: str,
     ) -> None:
         limits, slices = robot.spec.limits, robot.spec.state_slices
         if limits is None or "joint_position" not in slices:
             raise UserError(f"robot spec: {robot.spec.name} needs limits and joint_position in its state to run here")
-        self._robot = robot
+        self._robot, self._world = robot, world
+        state = self._begin()
         self._joints, self._slices = slices["joint_position"], slices
         self._limiter = JointLimiter(limits, DT)
         self._motion = Motion.rest(state[self._joints].astype(np.float64))
@@ -83,7 +80,7 @@ class Body:
         self._latency = how.state_latency_s
         self._log, self._scheduling = log, scheduling
         self._ticks = self._received = self._lost = self._silent = 0
-        self._slipped = self._gap = 0.0
+        self._slipped = self._gap = self._began = 0.0
         self._last: tuple[int, float] | None = None
         self._solved: float | None = None
 
@@ -132,19 +129,22 @@ class Body:
         state = self._robot.servo(self._motion.position, self._gripper)
         self._ticks += 1
         if self._robot.success and self._solved is None:
-            self._solved = self._ticks * DT
+            self._solved = self._ticks * DT - self._began
         if self._log:
             self._log.motion(now, self._motion.position, state[self._joints], command is not None)
         self._tell(now, state)
 
     def _hear(self) -> None:
-        text = self._wishes.take()
-        if text is not None:
-            try:
-                self._robot.set_instruction(text.decode())
-                self._solved = None
-            except UserError:
-                pass  # it cannot be judged here; whoever asked has been told by `World.instruction`'s rules
+        if self._wishes.take() is not None:
+            self._begin()
+            self._began, self._solved = self._ticks * DT, None
+
+    def _begin(self) -> Float[np.ndarray, " S"]:
+        """The scene as its seed has it; returns the state (S,)."""
+        state = self._robot.reset(self._world.seed).state
+        if self._world.instruction is not None:
+            self._robot.set_instruction(self._world.instruction)
+        return state
 
     def _tell(self, now: float, state: Float[np.ndarray, " S"]) -> None:
         snapshot = self._robot.snapshot()
@@ -161,6 +161,7 @@ class Body:
             silent=self._silent,
             slipped=self._slipped,
             gap=self._gap,
+            began_s=self._began,
             solved_s=self._solved,
             instruction=self._robot.instruction,
             scheduling=self._scheduling,

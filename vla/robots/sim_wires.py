@@ -16,6 +16,8 @@ from vla.robots.senses import SenseMemory
 from vla.shared_slot import JsonMessage, Slot, slot_memory
 from vla.spec import RobotSpec
 
+DT = 0.005
+"""One tick of the body's time (s)."""
 COMMAND_PLACES = 64
 """Commands that may wait while the body is late."""
 _WORDS_BYTES = 1 << 14
@@ -55,7 +57,8 @@ class BodyState(JsonMessage):
 
     received: commands so far; lost: commands that were overwritten before it looked; silent: ticks without a command,
     in which it braked by itself; slipped: seconds that the computer was late for and that its time stood still.
-    gap: the longest time (s) between two receipts. solved_s: when the task was first done, in seconds of its own time.
+    gap: the longest time (s) between two receipts. began_s: when the scene began, or began anew, in seconds of the
+    body's time. solved_s: when the task was first done, in seconds since then.
     log_lost: why its log ends.
     """
 
@@ -66,11 +69,17 @@ class BodyState(JsonMessage):
     silent: int = 0
     slipped: float = 0.0
     gap: float = 0.0
+    began_s: float = 0.0
     solved_s: float | None = None
     instruction: str = ""
     scheduling: str = ""
     log_lost: str = ""
     error: str = ""
+
+    @property
+    def age_s(self) -> float:
+        """How long the scene has gone on, in seconds of the body's time."""
+        return self.ticks * DT - self.began_s
 
 
 @dataclass(frozen=True)
