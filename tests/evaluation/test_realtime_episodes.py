@@ -12,7 +12,7 @@ import pytest
 
 from vla.cli import main
 from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
-from vla.evaluation.realtime_episodes import measured_timing
+from vla.evaluation.realtime_episodes import measured, measured_timing, print_measured
 from vla.policies import can_be_exported
 from vla.processes import SPAWN
 from vla.robots.sim_wires import BodyState, World
@@ -33,9 +33,10 @@ def test_episodes_in_wall_clock_time_pair_with_those_on_simulated_time(tmp_path,
         assert here["details"][0][name] == there["details"][0][name]
     assert here["options"]["real_time"] and not there["options"]["real_time"]
     assert here["compared"]["all"]["episodes"] == 1 and here["details"][0]["steps"] > 0
-    measured = here["measured"]
-    assert measured["s2_delay"] > 0.03, "images travel"
-    assert measured["s2_period"] > 0 and measured["s1_delay"] >= 1
+    timing = here["measured"]
+    assert timing["s2_delay"] > 0.03, "images travel"
+    assert timing["s2_period"] > 0 and timing["s1_delay"] >= 1
+    assert here["counts"]["stopped"] in (0, 1) and all(isinstance(count, int) for count in here["limited"].values())
     said = capsys.readouterr().out
     assert "--task lift --split all --s2-delay " in said
     assert here["latency"]["s1_ms"]["p50"] > 0 and "slipped_ms" in here["counts"]
@@ -69,6 +70,19 @@ def test_simulated_time_is_charged_the_steps_that_chunks_were_committed_to_on_av
         telemetry.add(Watch((), (fast,), CommandState(), ()))
     result = SimpleNamespace(delays={"s1_delay": list(telemetry.s1_delays)})
     assert measured_timing([result, result]) == {"s2_delay": None, "s2_period": None, "s1_delay": 2}
+
+
+def test_what_the_safety_gate_did_is_in_the_document_by_rule_and_said_in_a_line(capsys):
+    one = SimpleNamespace(delays={}, limited={"velocity.joint1": 2, "stale": 1})
+    other = SimpleNamespace(delays={}, limited={"velocity.joint1": 1, "velocity.joint2": 4})
+    document = measured([one, other])
+    assert document["limited"] == {"velocity.joint2": 4, "velocity.joint1": 3, "stale": 1}
+    document |= {"episodes": 2, "counts": {"stopped": 1, "slipped_ms": 0}}
+    print_measured(document)
+    said = capsys.readouterr().out
+    assert "limited commands (velocity 7, stale 1) and had stopped the robot at the end of 1 of 2 episodes" in said
+    print_measured(document | {"limited": {}, "counts": {"stopped": 0, "slipped_ms": 0}})
+    assert "safety gate" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

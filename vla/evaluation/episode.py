@@ -37,7 +37,7 @@ class EpisodeResult:
     with its place tokens.
     s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 took from the capture of its images on
     and the time between two looks, s2_delay and s2_period (s), and for how long S1's chunks were committed, s1_delay
-    (control steps).
+    (control steps). limited: in real time, how many commands each rule of the safety gate changed.
     """
 
     index: int
@@ -54,6 +54,7 @@ class EpisodeResult:
     s2_age_s: list[float]
     counts: dict[str, int]
     delays: dict[str, list[float]] = field(default_factory=dict)
+    limited: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -116,7 +116,7 @@ def evaluate(
         results.sort(key=lambda result: result.index)
         document = make_document(policy, env, seed, results, options)
         if real_time:
-            document["measured"] = real_time.measured_timing(results)
+            document |= real_time.measured(results)
         if other is not None:
             document["compared"] = compare(document, other, entry.groups)
         if options.report:

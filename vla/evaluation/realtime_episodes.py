@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
         s2_ms=list(telemetry.s2_ms),
         s2_age_s=list(telemetry.ages),
         counts=_counts(result),
+        limited=_limited(result),
         delays={
             "s2_delay": list(telemetry.s2_delays),
             "s2_period": np.diff(telemetry.s2_times).tolist(),
@@ -72,10 +74,26 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
 
 
 def _counts(result: RunResult) -> dict[str, int]:
-    """slipped_ms: for so long the robot's own time stood still, because the machine was too busy for it."""
+    """slipped_ms: for so long the robot's own time stood still, because the machine was too busy for it. stopped:
+    whether the safety gate had stopped the robot in the end.
+    """
     summary = result.telemetry.summary()
     counts = {name: int(summary[name]) for name in ("late_chunks", "refused_chunks", "missed", "starvations")}
-    return counts | {"restarts": len(result.telemetry.events), "slipped_ms": round(1e3 * result.body.slipped)}
+    counts |= {"restarts": len(result.telemetry.events), "stopped": int(summary["stopped"] is not None)}
+    return counts | {"slipped_ms": round(1e3 * result.body.slipped)}
+
+
+def _limited(result: RunResult) -> dict[str, int]:
+    summary = result.telemetry.summary()
+    return {rule: count for rule, count in summary["clamps"].items() if rule != summary["stopped"]}
+
+
+def measured(results: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """What the JSON document says of real time. measured: as `measured_timing`. limited: how many commands each rule of
+    the safety gate changed, in all episodes, the most frequent first.
+    """
+    limited: Counter[str] = sum((Counter(result.limited) for result in results), Counter())
+    return {"measured": measured_timing(results), "limited": dict(limited.most_common())}
 
 
 def measured_timing(results: Sequence[EpisodeResult]) -> dict[str, float | None]:
@@ -99,6 +117,8 @@ def measured_timing(results: Sequence[EpisodeResult]) -> dict[str, float | None]
 
 def print_measured(document: Mapping[str, Any]) -> None:
     """What was measured, and the command that plays the same episodes at the same latencies on simulated time."""
+    if intervened := _intervened(document):
+        print(f"the safety gate {intervened}")
     measured, slipped = document["measured"], document["counts"]["slipped_ms"]
     if None in measured.values():
         print("in real time: S1 or S2 did nothing to measure")
@@ -111,3 +131,15 @@ def print_measured(document: Mapping[str, Any]) -> None:
     print(f"  vla eval {asked}{' --swap' * options['swap']} {charged} --s1-delay {measured['s1_delay']} --compare FILE")
     if slipped:
         print(f"the machine was too busy: the robot's time stood still for {slipped / 1e3:.1f} s")
+
+
+def _intervened(document: Mapping[str, Any]) -> str:
+    """What the safety gate did, by kinds of rules, if anything."""
+    kinds: Counter[str] = Counter()
+    for rule, count in document["limited"].items():
+        kinds[rule.partition(".")[0]] += count
+    limited = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    told = [f"limited commands ({limited})"] if limited else []
+    if stopped := document["counts"]["stopped"]:
+        told.append(f"had stopped the robot at the end of {stopped} of {document['episodes']} episodes")
+    return " and ".join(told)
