@@ -71,9 +71,10 @@ def dds_episode(
 ) -> DdsResult:
     """Follow `instruction`, or a simulated scene's own, until success or for `seconds`.
 
-    A robot in lockstep is driven on its own time; any other in real time, through the safety gate. seed: of a simulated
-    scene. seconds: None leaves it to the simulated scene. patience: as in `DdsRobot`. Raises UserError if the policy
-    was trained for another robot or fails, the robot is not there or loses its senses, or the gate stops it.
+    A robot in lockstep is driven on its own time; any other in real time, and one without scenes, a real one, through
+    the safety gate. seed: of a simulated scene. seconds: None leaves it to the simulated scene. patience: as in
+    `DdsRobot`. Raises UserError if the policy was trained for another robot or fails, the robot is not there or loses
+    its senses, or the gate stops it.
     """
     timing = timing or Timing()
     with DdsRobot(spec, domain, patience) as robot:
@@ -109,7 +110,8 @@ def _in_real_time(
     if timing.s1_delay or timing.s2_delay:
         raise UserError("rollout: --s1-delay and --s2-delay are for robots in lockstep; this one does not wait")
     stop = LONGEST_AGE_S if timing.s2_stop is None else timing.s2_stop
-    settings = EpisodeSettings(replace(timing, s2_stop=stop), words_s=None)
+    # A limited command is another command: in simulation, where there is nothing to protect, the policy is judged.
+    settings = EpisodeSettings(replace(timing, s2_stop=stop), gate=not robot.has_scenes, words_s=None)
     with interruption_noted() as interrupted:
 
         def tell(_: Progress) -> None:
