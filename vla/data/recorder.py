@@ -12,11 +12,15 @@ import av.logging
 import datasets
 import numpy as np
 from lerobot.datasets import LeRobotDataset, dataset_writer
+from lerobot.utils.constants import DEFAULT_FEATURES
 from numpy.typing import NDArray
 
 from vla.data.episode import UNKNOWN_PIXEL, Episode, Frame
 from vla.data.video import RECORDING, EpisodeVideoEncoder
 from vla.spec import RobotSpec, dimension_names
+
+OF_LEROBOT = frozenset(DEFAULT_FEATURES)
+"""Columns that LeRobot fills itself."""
 
 
 class EpisodeRecorder:

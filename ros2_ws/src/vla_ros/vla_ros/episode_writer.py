@@ -83,8 +83,6 @@ def _columns(folder: Path) -> set[str]:
 
 
 def _recorded_columns(spec: RobotSpec) -> set[str]:
-    from lerobot.utils.constants import DEFAULT_FEATURES
+    from vla.data.recorder import OF_LEROBOT, features
 
-    from vla.data.recorder import features
-
-    return {*DEFAULT_FEATURES, *features(spec, labels=False), *stamp_columns(spec)}
+    return {*OF_LEROBOT, *features(spec, labels=False), *stamp_columns(spec)}
