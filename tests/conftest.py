@@ -1,6 +1,7 @@
 """Settings for every test process; set before torch and the tokenizers are imported."""
 
 import os
+from itertools import count
 
 import pytest
 
@@ -11,6 +12,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A test may import mujoco before the package that chooses how to render.
 os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+@pytest.fixture(scope="session")
+def domains():
+    """Numbers of DDS domains, 1 to 200, that the other processes of this test run do not take meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    each = 200 // workers
+    return (1 + worker * each + turn % each for turn in count(os.getpid()))
 
 
 @pytest.fixture(scope="session")

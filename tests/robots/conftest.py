@@ -1,12 +1,10 @@
-import os
 import sys
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for sim_process.py, which starts simulated robots
-_DOMAINS = count(os.getpid())
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +16,9 @@ def lerobot_plugins(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def domain() -> int:
+def domain(domains: Iterator[int]) -> int:
     """A DDS domain of its own, on this machine only."""
     from vla.robots.dds_bus import use_loopback
 
     use_loopback()
-    return 1 + next(_DOMAINS) % 200
+    return next(domains)

@@ -21,11 +21,11 @@ SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 
 
 @pytest.fixture
-def domain() -> int:
+def domain(domains) -> int:
     from vla.robots.dds_bus import use_loopback
 
     use_loopback()
-    return 1 + os.getpid() % 200
+    return next(domains)
 
 
 def test_a_session_drives_records_and_loses_a_robot_over_dds(tmp_path, domain):
