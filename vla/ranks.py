@@ -148,7 +148,9 @@ def split(model: nn.Module, device: str, dtype: torch.dtype | None = None) -> No
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
-    fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32))
+    precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    # Nor is the outermost module kept whole after a call: an average put in its place for an evaluation would stay.
+    fully_shard(model, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
 
 
 def is_split(tensor: Tensor) -> bool:
@@ -157,6 +159,11 @@ def is_split(tensor: Tensor) -> bool:
     from torch.distributed.tensor import DTensor  # a second of imports, which robots do without
 
     return isinstance(tensor, DTensor)
+
+
+def takes_part(model: nn.Module) -> bool:
+    """In evaluating and saving `model`: the first process does, and the others if each has a part of it only."""
+    return my_rank().leads or any(map(is_split, model.parameters()))
 
 
 def own_part(tensor: Any) -> Tensor:
@@ -183,9 +190,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients down to a norm of `limit` over all of them, split ones too; returns the norm they had."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm([g for g in gradients if not is_split(g)])
-    split = [own_part(g) for g in gradients if is_split(g)]
-    if split:
-        squares = nn.utils.get_total_norm(split).double() ** 2
+    parts = [own_part(g) for g in gradients if is_split(g)]
+    if parts:
+        squares = nn.utils.get_total_norm(parts).double() ** 2
         dist.all_reduce(squares)
         norm = (norm**2 + squares).sqrt().to(norm.dtype)
     torch._foreach_mul_([own_part(g) for g in gradients], (limit / (norm + 1e-6)).clamp(max=1.0))

@@ -3,7 +3,8 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -112,13 +113,21 @@ def test_a_robot_in_real_time_is_driven_while_the_policy_thinks(policy, domain: 
         assert result.outcome == "canceled" and result.steps > 0
 
 
-def test_an_arm_that_was_moved_while_nobody_saw_it_is_gone_on_with_from_where_it_is(domain: int) -> None:
+@contextmanager
+def turning(domain: int, beyond: float) -> Iterator[tuple[FakeRobot, DdsRobot, Episode, threading.Thread]]:
+    """An episode under way, whose arm has been told to turn beyond so much (rad)."""
     fake = FakeRobot(Bus(MessageTypes(), domain), spec=ARM)
     with fake.speaking(), DdsRobot(ARM, domain, PATIENCE) as robot:
         episode = Episode(TurningPolicy(ARM, 0.08), robot, EpisodeSettings(), "turn", PATIENCE, lambda _: None)
         running = threading.Thread(target=episode.run)
         running.start()
-        assert fake.bus.wait(lambda: bool(fake.commands) and joint1(fake.commands[-1]) > 0.04, PATIENCE)
+        assert fake.bus.wait(lambda: bool(fake.commands) and joint1(fake.commands[-1]) > beyond, PATIENCE)
+        yield fake, robot, episode, running
+    fake.close()
+
+
+def test_an_arm_that_was_moved_while_nobody_saw_it_is_gone_on_with_from_where_it_is(domain: int) -> None:
+    with turning(domain, beyond=0.04) as (fake, robot, episode, running):
         fake.fault = "silent"
         assert robot._bus and robot._bus.wait(lambda: not robot._fresh(), PATIENCE)
         time.sleep(0.5)
@@ -127,16 +136,10 @@ def test_an_arm_that_was_moved_while_nobody_saw_it_is_gone_on_with_from_where_it
         episode.stop("canceled", "enough")
         running.join(PATIENCE)
     assert robot.losses and min(joint1(one) for one in fake.commands[before:]) > 0.45
-    fake.close()
 
 
 def test_nothing_is_commanded_any_more_when_somebody_says_stop_while_the_arm_is_not_seen(domain: int) -> None:
-    fake = FakeRobot(Bus(MessageTypes(), domain), spec=ARM)
-    with fake.speaking(), DdsRobot(ARM, domain, PATIENCE) as robot:
-        episode = Episode(TurningPolicy(ARM, 0.08), robot, EpisodeSettings(), "turn", PATIENCE, lambda _: None)
-        running = threading.Thread(target=episode.run)
-        running.start()
-        assert fake.bus.wait(lambda: bool(fake.commands) and joint1(fake.commands[-1]) > 0.01, PATIENCE)
+    with turning(domain, beyond=0.01) as (fake, robot, episode, running):
         fake.fault = "silent"
         assert robot._bus and robot._bus.wait(lambda: robot.losses > 0, PATIENCE)
         time.sleep(0.5)
@@ -146,7 +149,6 @@ def test_nothing_is_commanded_any_more_when_somebody_says_stop_while_the_arm_is_
         robot.command(np.full(7, 0.5, np.float32))
         assert fake.bus.wait(lambda: joint1(fake.commands[-1]) == 0.5, PATIENCE)
     assert len(fake.commands) == before + 1
-    fake.close()
 
 
 @pytest.mark.parametrize(("stop_s", "acts"), [(0.0, False), (60.0, True)])

@@ -165,10 +165,10 @@ SPLIT = {"decoder": "lora", "projector": "full", "tower": "full", "words": "froz
 
 
 def split_recipe(folder: Path, vlm: Path, batch: int = 6) -> Path:
-    """A VLM that is trained in part, with frozen weights of another dtype beside LoRA's."""
+    """A VLM that is trained in part, with frozen weights of another dtype beside LoRA's; evaluated also on the way."""
     slow = {"vlm": str(vlm), "queries": 2, "train": SPLIT, "lora": {"rank": 2}, "dtype": "bfloat16"}
     joint = {"shard": True, "recompute": 2, "s1": {**FAST_STAGE, "batch": batch}}
-    stages = [{"stage": "joint", "loop": LOOP, "joint": joint}]
+    stages = [{"stage": "joint", "loop": {**LOOP, "eval_every": 2}, "joint": joint}]
     path = folder / "split.yaml"
     path.write_text(yaml.safe_dump({"replan_steps": 2, "slow": slow, "fast": FAST, "stages": stages}))
     return path

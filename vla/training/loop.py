@@ -27,7 +27,18 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UserError
-from vla.ranks import Rank, agree, clip_gradients, is_split, mean_of, my_rank, own_part, share_gradients, split_as
+from vla.ranks import (
+    Rank,
+    agree,
+    clip_gradients,
+    is_split,
+    mean_of,
+    my_rank,
+    own_part,
+    share_gradients,
+    split_as,
+    takes_part,
+)
 from vla.training.ahead import made_ahead
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
@@ -148,7 +159,6 @@ class _Run:
         self.rank = my_rank()
         agree(self.parameters[name] for name in self.names)
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
-        self.split = any(is_split(p) for p in self.model.parameters())
         self.step, self.spent = 0, 0.0
 
     @property
@@ -230,7 +240,7 @@ class _Run:
         return {"loss": loss.detach(), **parts, "grad_norm": norm}
 
     def evaluate(self) -> None:
-        if not self.takes_part:
+        if not takes_part(self.model):
             return
         with self.averaged(), torch.random.fork_rng(), torch.no_grad():
             self.model.eval()
@@ -239,11 +249,6 @@ class _Run:
         self.log("held_out", results)
         if self.rank.leads:
             plot_curves(self.out / LOG, self.out / "curves.png")
-
-    @property
-    def takes_part(self) -> bool:
-        """In evaluating and saving: the first process, and the others if each has a part of the weights only."""
-        return self.rank.leads or self.split
 
     # --- averaged weights ----------------------------------------------------------------------------------------
 
@@ -271,7 +276,7 @@ class _Run:
             file.write(json.dumps(line) + "\n")
 
     def save(self) -> None:
-        if not self.takes_part:
+        if not takes_part(self.model):
             return
         tensors = {f"model/{name}": value for name, value in self.changing().items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}

@@ -23,7 +23,7 @@ from vla import assets
 from vla.data.stills import StillScenes
 from vla.errors import UserError
 from vla.many import ManyPolicy, open_policy
-from vla.ranks import is_split, join, leader_first, leave, my_rank, own_part, split
+from vla.ranks import join, leader_first, leave, my_rank, own_part, split, takes_part
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
@@ -138,8 +138,7 @@ class _Run:
             folder = self.out / f"{number}-{stage.stage}"
             self.console.print(f"stage {number} of {len(self.recipe.stages)}: {stage.stage}", highlight=False)
             steps[stage.stage](stage, replace(stage.loop, device=self.device, seed=self.recipe.seed), folder)
-            shared = self.slow is not None and any(is_split(p) for p in self.slow.parameters())
-            if self.fast is not None and self.caches and (my_rank().leads or shared):
+            if self.fast is not None and self.slow is not None and self.caches and takes_part(self.slow):
                 self._policy().save_pretrained(self.out / "policy")
         if not self.caches and self.slow is not None and my_rank().leads:
             self.slow.save_pretrained(self.out / "s2")
