@@ -143,6 +143,16 @@ def test_a_clock_that_goes_back_makes_what_was_stamped_later_unknown() -> None:
     assert streams.at(100 * MS).samples["state"].value[0] == 9
 
 
+def test_a_wall_clock_that_is_set_back_is_followed_but_not_messages_that_overtake_each_other() -> None:
+    streams = Streams([JOINTS])
+    for ms, arrived in ((5000, 5001), (6000, 6001), (5990, 5995)):
+        streams.add("/joint_states", joint_state(ms, ms, 0), arrived * MS)
+    assert streams.jumps == 0 and streams.now == 6001 * MS
+    streams.add("/joint_states", joint_state(100, 9, 0), 101 * MS)
+    assert streams.jumps == 1 and streams.now == 101 * MS
+    assert streams.at(101 * MS).samples["state"].value[0] == 9
+
+
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
 @pytest.mark.parametrize("padding", [0, 5])
 def test_pictures_of_all_encodings_and_row_lengths_are_read(encoding: str, padding: int) -> None:

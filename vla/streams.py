@@ -23,6 +23,8 @@ Values = NDArray[np.float64]
 
 KEPT = {"picture": 8, "vector": 256}
 """Samples kept per stream: half a second of a fast camera, or of joints at 500 Hz."""
+CLOCK_SET_BACK = SECOND // 10
+"""The wall's clock was set back if a message arrives so much (ns) before another did: threads mix them up by less."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ class Streams:
         """A message that arrived at `received` (ns). Messages of unknown topics are ignored."""
         if self.clock and topic == self.clock.topic:
             self._advance(to_ns(message.clock))  # type: ignore[attr-defined]
-        if not self.clock:
-            self.now = received if self.now is None else max(self.now, received)
+        elif not self.clock and (self.now is None or not 0 <= self.now - received <= CLOCK_SET_BACK):
+            self._advance(received)
         if self.now is None:
             return  # before the first word of the clock there is no time at which it could have come
         for part in self._by_topic.get(topic, ()):

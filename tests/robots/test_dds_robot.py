@@ -13,6 +13,7 @@ from gym_tabletop.experts import make_expert
 from vla import assets
 from vla.cli import main
 from vla.errors import UserError
+from vla.messages import SECOND
 from vla.robots import dds_bus
 from vla.robots.base import Robot, SensesLost
 from vla.robots.dds import DdsRobot, Interrupted
@@ -258,6 +259,23 @@ def test_commands_arrive_as_declared_and_a_wall_clock_robot_is_kept_at_its_rate(
             robot.command(np.array([np.nan, 0], np.float32))
     names = fake.commands[-1].joint_names
     assert names == ["a", "b"] and len(fake.commands[-1].points) == 2
+    fake.close()
+
+
+def test_a_wall_clock_that_is_set_back_holds_nothing_up(domain: int, monkeypatch) -> None:
+    fake, now = fake_robot(domain), time.time_ns
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        for _ in range(20):  # as many pictures and more are kept
+            robot.command(np.zeros(2, np.float32))
+        monkeypatch.setattr(time, "time_ns", lambda: now() - 3600 * SECOND)
+        impatient = threading.Timer(PATIENCE, robot.interrupt)
+        impatient.start()
+        for _ in range(5):
+            robot.observe()
+            robot.command(np.zeros(2, np.float32))
+        impatient.cancel()
+        told = robot.take_events()[0]
+        assert robot.losses and ("ahead of the robot's time" in told or "clock went back" in told)
     fake.close()
 
 

@@ -268,7 +268,7 @@ class DdsRobot:
             still = f"{self._clock_topic} stands still"
             self._keep_up(lambda: self._now() >= wanted or self._jumped(), lambda: [still])
         else:
-            self._wait(lambda: False, max(0.0, (wanted - self._now()) / SECOND))
+            self._wait(self._jumped, min(max(0, wanted - self._now()), self._period) / SECOND)
         if self._jumped():
             self.events.append("the robot's clock went back, or its episode ended: its node has begun anew")
             self._lose()
