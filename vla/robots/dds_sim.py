@@ -28,8 +28,8 @@ from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec
 from vla.streams import Source, by_topic, extra, sources
 
-HOLD_AFTER = 0.15
-"""Seconds without a command after which the arm holds: three periods of the tabletop."""
+HOLD_AFTER = 0.1
+"""Seconds without a command after which the arm holds: two periods of the tabletop, and what MoveIt Servo waits."""
 REPEAT = 0.25
 """Seconds after which lockstep says again where it is, for who came late or lost a picture."""
 
