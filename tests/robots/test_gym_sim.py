@@ -1,4 +1,7 @@
 import ctypes
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +104,12 @@ def test_unknown_names_are_refused_with_what_there_is(arguments, message):
     with pytest.raises(UserError) as refused:
         find_environment(*arguments)
     assert message in str(refused.value)
+
+
+def test_no_window_is_needed_whatever_imports_mujoco_first() -> None:
+    program = "import vla.actions.rotations, vla.robots.gym_sim as s\nwith s.make_robot('tabletop') as r: r.reset(0)"
+    nothing_chosen = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY")}
+    subprocess.run([sys.executable, "-c", program], env=nothing_chosen, check=True)
 
 
 def test_a_missing_egl_names_the_packages(monkeypatch):

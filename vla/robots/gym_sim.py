@@ -354,8 +354,8 @@ def check_installed(environment: Environment) -> None:
 
 
 def check_rendering() -> None:
-    """Choose EGL unless told otherwise; UserError with the packages to install if its library is not there."""
-    if os.environ.setdefault("MUJOCO_GL", "egl") == "egl":
+    """UserError with the packages to install if MuJoCo is to render through EGL and its library is not there."""
+    if os.environ["MUJOCO_GL"] == "egl":
         try:
             ctypes.CDLL("libEGL.so.1")
         except OSError:

@@ -37,7 +37,7 @@ class RealTimeSim:
     """
 
     def __init__(self, world: World, how: BodySettings | None = None, state_lost_s: float = 0.5) -> None:
-        check_rendering()  # here, for the processes to come: they may import MuJoCo before they think of it
+        check_rendering()
         environment = find_environment(world.env, world.task, world.split)
         self.spec = RobotSpec.load(assets.find("robot", environment.robot))
         how = how or BodySettings()

@@ -59,7 +59,7 @@ def teleop(options: TeleopOptions) -> None:
         raise UserError(f"teleop: --out {out} is a mount point and cannot be renamed; give a folder inside it")
     from vla.robots.gym_sim import check_rendering
 
-    check_rendering()  # before anything imports mujoco, which chooses how to render once and for all
+    check_rendering()
     from vla.data.live import LiveRecorder, LiveSettings
     from vla.data.publish import live_folder, next_number
     from vla.teleop.bodies import choose_body
