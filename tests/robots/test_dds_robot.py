@@ -52,6 +52,9 @@ def test_an_episode_over_dds_is_that_of_the_same_robot_in_process(domain: int) -
         assert here.success and there.success and there.finished and not there.events
         with pytest.raises(UserError, match="cannot be judged in this scene; try for example"):
             there.set_instruction("fly to the moon")
+        assert there.success
+        there.set_instruction(next(one.text for one in here.instructions() if one.text != here.instruction))
+        assert not there.success and not there.finished
         assert sim.stop() == 130  # as everything that Ctrl-C stops
         assert f"seed {SEED}: success after {there.outcome.steps} steps: {here.instruction}" in sim.lines
 

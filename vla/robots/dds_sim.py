@@ -160,7 +160,8 @@ class SimNode:
         try:
             if text != self._robot.instruction:
                 self._robot.set_instruction(text)
-            self._outcome = replace(self._outcome, instruction=text, refused=None, finished=self._robot.finished)
+            robot, outcome = self._robot, replace(self._outcome, instruction=text, refused=None)
+            self._outcome = replace(outcome, success=robot.success, finished=robot.finished)
         except UserError as error:
             self._outcome = replace(self._outcome, refused=(text, str(error)))
         self._publish()
