@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ Handler = Callable[[Any, int], None]
 
 DEPTH = {"sensor": 10, "reliable": 10, "transient_local": 1}
 """Messages kept for readers that are slow or late."""
+KEPT_BYTES = 256 * 2**20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
 class Publisher(Protocol):
@@ -42,6 +45,7 @@ class MessageBus(ABC):
         self.changed = threading.Condition()
         self.faults: dict[str, str] = {}
         self._broken: Exception | None = None
+        _keep_freed_memory()
 
     @abstractmethod
     def subscribe(self, topic: str, ros_type: str, qos: Qos, handler: Handler, depth: int | None = None) -> None:
@@ -93,3 +97,15 @@ class MessageBus(ABC):
             self.faults[topic] = str(error)
             return
         handler(message, received)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what is freed for what is allocated next.
+
+    glibc otherwise gives the memory of each large message back to the kernel and gets it anew, empty, page by page, which
+    takes several times as long as to write the message.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 8)
