@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from vla.errors import UserError
+from vla.s1.encoder import CameraEncoder
 from vla.training.loop import LoopConfig, fit
 
 CONFIG = LoopConfig(
@@ -88,6 +89,39 @@ def test_a_run_killed_with_kill_9_goes_on_along_the_same_curve(tmp_path):
 
     stage = LineStage()
     fit(stage, CONFIG, killed)
+    assert curve(killed) == curve(whole)
+
+
+class Seeing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.camera, self.read = CameraEncoder((8, 16), (8, 8), 8), nn.Linear(8, 1)
+
+
+class CameraStage(LineStage):
+    """How bright a picture is. The weights of its convolutions do not lie in memory in the order of their axes."""
+
+    def __init__(self, killed_at: int | None = None) -> None:
+        super().__init__()
+        self.model, self.killed_at = Seeing(), killed_at
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        if step == self.killed_at:
+            raise KeyboardInterrupt
+        x = torch.rand(8, 8, 8, 3, generator=torch.Generator().manual_seed(step))
+        return {"x": x, "y": x.mean((1, 2, 3)).unsqueeze(1)}
+
+    def loss(self, batch):
+        error = (self.model.read(self.model.camera(batch["x"]).mean(1)) - batch["y"]).square().mean()
+        return error, {"error": error.detach()}
+
+
+def test_moments_of_convolutions_go_on_where_they_were(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fit(CameraStage(), CONFIG, whole)
+    with pytest.raises(KeyboardInterrupt):
+        fit(CameraStage(killed_at=30), CONFIG, killed)
+    fit(CameraStage(), CONFIG, killed)
     assert curve(killed) == curve(whole)
 
 

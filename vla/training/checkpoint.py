@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vla.errors import UserError
-from vla.ranks import my_rank, split_as, whole
+from vla.ranks import is_split, my_rank, split_as, whole
 
 _HEADER = "state"
 
@@ -74,6 +74,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: 
         kind, _, rest = flat.partition("/")
         if kind == "optimizer":
             name, key = rest.rsplit("/", 1)
-            split = value.ndim > 0  # a count of steps is not
-            state.setdefault(index[name], {})[key] = split_as(value, parameters[index[name]]) if split else value
+            if value.ndim > 0:  # not a count of steps
+                value = _laid_out_as(parameters[index[name]], value)
+            state.setdefault(index[name], {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Split among the processes, or in memory, as the parameter is: fused AdamW walks through both in one order."""
+    if is_split(parameter):
+        return split_as(value, parameter)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
