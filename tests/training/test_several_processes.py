@@ -58,12 +58,17 @@ def steps(log: Path) -> list[dict[str, float]]:
 
 def train_in_two(out: Path, recipe: Path, episodes: Path, *more: object) -> str:
     """What two processes say of it."""
+    words = ["--dataset", episodes, "--recipe", recipe, "--out", out, "--device", "cpu", *more]
+    return in_two("-m", "vla.cli", "train", *words)
+
+
+def in_two(*words: object) -> str:
+    """What two processes of Python say that are given these arguments."""
     paths = os.pathsep.join(str(ROOT / place) for place in ("", "sim", "policies"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     launch = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    words = ["--dataset", episodes, "--recipe", recipe, "--out", out, "--device", "cpu", *more]
-    command = [sys.executable, "-m", *launch, "-m", "vla.cli", "train", *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    command = [sys.executable, "-m", *launch, *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -200,3 +205,30 @@ def test_a_batch_must_be_shared_evenly_where_s2_is_split(vlm, episodes, tmp_path
     monkeypatch.setattr(run, "my_rank", lambda: Rank(0, 2))
     with pytest.raises(UserError, match=r"joint.shard: 7 frames of a batch cannot be shared evenly among 2 processes"):
         train([episodes], tmp_path / "run", split_recipe(tmp_path, vlm, batch=7), "cpu")
+
+
+APART = f"""
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_loop import CONFIG, LineStage, fit
+from vla.ranks import join, leave, my_rank, split
+join("cpu")
+if not my_rank().leads:
+    clock = time.monotonic
+    time.monotonic = lambda: clock() / 1e9
+for minutes in (1e9, 1e-6):
+    stage = LineStage()
+    split(stage.model.net[0], "cpu")
+    fit(stage, replace(CONFIG, checkpoint_minutes=minutes), Path(sys.argv[1]) / str(minutes))
+leave()
+"""
+
+
+def test_what_is_split_is_saved_together_however_their_clocks_go(tmp_path) -> None:
+    """Checkpoints are due at every step by one clock, and by the other never."""
+    (tmp_path / "apart.py").write_text(APART)
+    in_two(tmp_path / "apart.py", tmp_path)
+    once, often = (steps(tmp_path / minutes / "log.jsonl") for minutes in ("1000000000.0", "1e-06"))
+    assert len(once) == 30 and often == once

@@ -198,7 +198,7 @@ class _Run:
                 ended = self.ended
                 if ended or self.step % max(config.eval_every, config.log_every) < config.log_every:
                     self.evaluate()
-                if ended or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                if self.all_agree(time.monotonic() - saved_at > 60 * config.checkpoint_minutes) or ended:
                     self.save()
                     saved_at = time.monotonic()
                 window_start = step_start = time.monotonic()
@@ -249,6 +249,10 @@ class _Run:
         self.log("held_out", results)
         if self.rank.leads:
             plot_curves(self.out / LOG, self.out / "curves.png")
+
+    def all_agree(self, due: bool) -> bool:
+        """Whether it is due in all processes: their clocks differ, and what is split among them they save together."""
+        return bool(mean_of(torch.tensor(float(due), device=self.device)) == 1)
 
     # --- averaged weights ----------------------------------------------------------------------------------------
 
