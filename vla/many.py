@@ -160,10 +160,10 @@ class ManyPolicy:
 
 
 def open_policy(folder: str | Path) -> TandemPolicy | ManyPolicy:
-    """A checkpoint of one robot or of several; UserError as they raise it."""
+    """A checkpoint of one robot or of several, to be trained; UserError as they raise it."""
     if (Path(folder) / ROBOTS_FILE).is_file():
         return ManyPolicy.from_pretrained(folder)
-    return TandemPolicy.from_pretrained(folder)
+    return TandemPolicy.from_pretrained(folder, engine=False)
 
 
 def _read_cameras(folder: Path, what: str) -> dict[str, dict[str, str]]:

@@ -197,12 +197,16 @@ class TandemPolicy:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | torch.device = "cpu", robot: RobotSpec | str | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        robot: RobotSpec | str | None = None,
+        engine: bool = True,
     ) -> TandemPolicy:
         """Load a checkpoint in float32; UserError says which part is missing, damaged or does not fit.
 
         robot: what it is to drive, or the name of that; UserError if it was trained for another. One of several robots
-        (`vla.many`) must be told which.
+        (`vla.many`) must be told which. engine: use the S1 for CPUs if there is one; not for what changes the weights.
         """
         folder = Path(folder)
         what = checkpoint_at(folder)
@@ -215,10 +219,10 @@ class TandemPolicy:
         s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
         s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape, tokens)
         load_weights(s1, folder / FAST_FILE, what)
-        engine = None
-        if (folder / ENGINE_FILE).is_file() and torch.device(device).type == "cpu":
-            engine = Engine(folder / ENGINE_FILE, weights_digest(folder))
-        return cls(spec, s2.eval(), s1.eval(), normalizer, config, engine).to(device).of_robot(robot)
+        fast = None
+        if engine and (folder / ENGINE_FILE).is_file() and torch.device(device).type == "cpu":
+            fast = Engine(folder / ENGINE_FILE, weights_digest(folder))
+        return cls(spec, s2.eval(), s1.eval(), normalizer, config, fast).to(device).of_robot(robot)
 
 
 def checkpoint_at(folder: Path) -> str:

@@ -66,7 +66,8 @@ class TandemPolicy(PreTrainedPolicy):
         if revision is not None:
             raise UserError("policy.pretrained_revision: download that revision, then give its folder as policy.path")
         folder = assets.find("policy", pretrained_name_or_path)
-        halves = tandem.TandemPolicy.from_pretrained(folder)
+        # The weights may be trained or moved to a GPU, and an engine would follow neither.
+        halves = tandem.TandemPolicy.from_pretrained(folder, engine=False)
         if config is None and (folder / "config.json").is_file():
             config = PreTrainedConfig.from_pretrained(folder)
         if config is None:

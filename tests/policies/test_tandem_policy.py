@@ -1,5 +1,6 @@
 """The tandem policy behind LeRobot's interface acts, learns and refuses as `vla` does."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_acts_as_vla_does_step_for_step_under_delays(tabletop, untrained):
             loop.step()
             np.testing.assert_array_equal(action[0].numpy(), sent[-1])
     assert np.abs(np.array(sent)).max() > 0
+
+
+def test_an_engine_beside_the_weights_is_left_alone(untrained, tmp_path):
+    """It would go on with the old weights while others are trained, and stay on the CPU."""
+    folder = shutil.copytree(untrained, tmp_path / "exported")
+    (folder / tandem.ENGINE_FILE).write_bytes(b"")
+    assert TandemPolicy.from_pretrained(folder).tandem.engine is None
 
 
 def random_batch(count, seed=0):

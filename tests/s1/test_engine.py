@@ -1,5 +1,6 @@
 """S1 in ONNX Runtime says what S1 says in PyTorch, and is never used with other weights."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 
 from vla import assets
 from vla.errors import UserError
+from vla.many import open_policy
 from vla.s1.engine import Engine, example, export_engine
 from vla.s1.system import FastConfig, FastSystem
 from vla.tandem import ENGINE_FILE, TandemPolicy
 from vla.training.export import export
+from vla.training.quantize import quantize
 
 
 def small(head: str) -> FastSystem:
@@ -69,6 +72,32 @@ def test_an_engine_of_other_weights_is_refused(exported: Path, tmp_path: Path) -
     broken.write_bytes((exported / ENGINE_FILE).read_bytes()[:5000])
     with pytest.raises(UserError, match=r"broken\.onnx cannot be read"):
         Engine(broken, "any")
+
+
+@pytest.fixture
+def damaged(exported: Path, tmp_path: Path) -> Path:
+    """The policy beside an engine that nothing can read."""
+    folder = shutil.copytree(exported, tmp_path / "damaged")
+    (folder / ENGINE_FILE).write_bytes(b"no more")
+    return folder
+
+
+def test_a_damaged_engine_is_made_anew_as_the_message_says(damaged: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="make it anew with vla export"):
+        TandemPolicy.from_pretrained(damaged)
+    assert open_policy(damaged).engine is None  # type: ignore[union-attr]
+    export(damaged, tmp_path / "whole")
+    assert TandemPolicy.from_pretrained(tmp_path / "whole").engine
+
+
+def test_int8_and_an_engine_go_together_in_either_order(exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    quantize(exported, tmp_path / "quantized")
+    export(tmp_path / "quantized", tmp_path / "both")
+    for name in ("quantized", "both"):
+        policy = TandemPolicy.from_pretrained(tmp_path / name)
+        assert policy.engine and policy.s2.config.int8
+        policy.s2(torch.zeros(1, 1, 96, 96, 3, dtype=torch.uint8), ["lift the red cube"])
 
 
 def test_weights_that_are_saved_anew_leave_the_old_engine_behind(exported: Path) -> None:

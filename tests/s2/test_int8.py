@@ -21,6 +21,9 @@ def test_it_says_nearly_the_same_and_its_linear_layers_take_a_quarter(tmp_path) 
     before, after = (of(images, ["lift it", "push it"]).latents for of in (s2, small))
     assert 0 < (after - before).abs().mean() < 0.03 * before.abs().mean()
 
+    small.save_pretrained(tmp_path / "again")
+    assert SlowSystem.from_pretrained(tmp_path / "again")(images, ["lift it", "push it"]).latents.equal(after)
+
     layers = nn.ModuleList(nn.Linear(256, 256, bias=False) for _ in range(4))
     whole = weight_bytes(layers)
     to_int8(layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
 from vla.errors import UserError
 from vla.s2 import tower  # noqa: F401  makes the Auto classes know the small S2's tower
 from vla.s2.adapters import family_of
+from vla.s2.parts import plain_weights
 
 
 def load_vlm(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -44,6 +47,18 @@ def load_vlm(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(_reason(where, local.is_dir(), error)) from error
     return model, processor
+
+
+def save_vlm(model: Any, processor: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write what `load_vlm` reads, LoRA merged into the weights."""
+    config = copy.deepcopy(model.config)
+    config.dtype = dtype
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    save_file(plain_weights(model, dtype), folder / "model.safetensors", metadata={"format": "pt"})
+    processor.save_pretrained(folder)
+    if not family_of(config, str(folder)).bare and model.can_generate():
+        model.generation_config.save_pretrained(folder)
 
 
 def version_of(folder: Path) -> str:

@@ -11,8 +11,8 @@ questions are asked about them (a prefix LM, whose images see the words, reads t
 
 from __future__ import annotations
 
-import copy
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ from transformers import PreTrainedModel
 from vla.errors import UserError
 from vla.ranks import whole
 from vla.s2.adapters import cast_features, family_of
-from vla.s2.hub import load_vlm
+from vla.s2.hub import load_vlm, save_vlm
 from vla.s2.int8 import to_int8
-from vla.s2.parts import LoraSettings, TrainedParts, plain_weights
+from vla.s2.parts import LoraSettings, TrainedParts
 from vla.s2.places import PLACE_TOKENS
 from vla.s2.prompting import Prompter
 from vla.s2.reading import Prefix, go_on, look, look_bare, shallow, window
@@ -88,6 +88,7 @@ class SlowSystem(nn.Module):
     def __init__(self, model: PreTrainedModel, processor: Any, config: SlowConfig) -> None:
         super().__init__()
         self.config = config
+        self._rounded_from: Path | None = None
         # Any: which attributes a hub model and its processor have is known at run time only.
         self.model: Any = model
         self.processor: Any = processor
@@ -338,18 +339,17 @@ class SlowSystem(nn.Module):
     # --- on disk -------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: Path | str, dtype: torch.dtype | None = None) -> None:
-        """Write a Hugging Face model folder, LoRA merged into its weights, plus `slow_system.json` and the queries."""
+        """Write a Hugging Face model folder, LoRA merged into its weights, plus `slow_system.json` and the queries.
+
+        Of an int8 S2 the model is copied from where it was loaded: it was rounded then.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         dtype = dtype or self.queries.dtype
-        model_config = copy.deepcopy(self.model.config)
-        model_config.dtype = dtype
-        model_config.architectures = [type(self.model).__name__]
-        model_config.save_pretrained(folder)
-        save_file(plain_weights(self.model, dtype), folder / "model.safetensors", metadata={"format": "pt"})
-        self.processor.save_pretrained(folder)
-        if not self.family.bare and self.model.can_generate():
-            self.model.generation_config.save_pretrained(folder)
+        if self._rounded_from:
+            shutil.copytree(self._rounded_from, folder, dirs_exist_ok=True)
+        else:
+            save_vlm(self.model, self.processor, folder, dtype)
         save_file({"queries": whole(self.queries.detach()).to("cpu", dtype).contiguous()}, folder / QUERIES_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(to_plain(self.config), indent=2) + "\n")
 
@@ -381,6 +381,7 @@ class SlowSystem(nn.Module):
             system.queries.copy_(queries)
         if config.int8:
             to_int8(system.model)
+            system._rounded_from = folder
         return system.eval()
 
 

@@ -40,7 +40,7 @@ def export(policy: Path, out: Path, robot: str | None = None) -> Exported:
 
     Raises UserError as `export_engine` does, and for a `robot` that the policy does not know.
     """
-    TandemPolicy.from_pretrained(policy, robot=robot).save_pretrained(out)
+    TandemPolicy.from_pretrained(policy, robot=robot, engine=False).save_pretrained(out)
     s1 = TandemPolicy.from_pretrained(out).s1  # as it was saved
     file, digest = out / ENGINE_FILE, weights_digest(out)
     partial = file.with_name(f".{file.name}.partial")

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from vla.errors import UserError
-from vla.tandem import TandemPolicy
+from vla.tandem import ENGINE_FILE, TandemPolicy, weights_digest
 
 
 def quantize(policy: str | Path, out: Path) -> str:
@@ -17,14 +17,22 @@ def quantize(policy: str | Path, out: Path) -> str:
     The files stay as they are (bfloat16): rounding them to int8 is done anew at every load, always the same.
     Raises UserError if it is an int8 policy already, cannot be read or written, or torchao is not installed.
     """
-    tandem = TandemPolicy.from_pretrained(policy)
+    tandem = TandemPolicy.from_pretrained(policy, engine=False)
     if tandem.s2.config.int8:
         raise UserError(f"quantize: the S2 of {policy} is an int8 one already")
     before = weight_bytes(tandem.s2)
     tandem.s2.config = replace(tandem.s2.config, int8=True)
+    engine, of = Path(policy) / ENGINE_FILE, weights_digest(Path(policy))
+    made = engine.read_bytes() if engine.is_file() else None
     tandem.save_pretrained(out)
     after = weight_bytes(TandemPolicy.from_pretrained(out).s2)
-    return f"S2's weights: {before / 1e6:.1f} MB in float32, {after / 1e6:.1f} MB in int8 ({after / before:.0%})"
+    said = f"S2's weights: {before / 1e6:.1f} MB in float32, {after / 1e6:.1f} MB in int8 ({after / before:.0%})"
+    if made is None:
+        return said
+    if weights_digest(out) != of:
+        return f"{said}; S1 was rounded to bfloat16, so make its {ENGINE_FILE} anew with vla export"
+    (out / ENGINE_FILE).write_bytes(made)
+    return said
 
 
 def weight_bytes(model: nn.Module) -> int:
