@@ -1,7 +1,7 @@
 """A whole training run: the stages of a recipe, one after the other, over datasets of episodes and still scenes.
 
 The folder of a run:
-    run.json     recipe and datasets; what it was started with, it goes on with
+    run.json     recipe, datasets and start; what it was started with, it goes on with (`vla.training.run_file`)
     1-words/ ... one folder per stage (`vla.training.loop`)
     latents/     what S2 thought of every frame, for S1's stage
     policy/      the newest whole policy, a checkpoint of `vla.tandem`
@@ -10,9 +10,8 @@ The folder of a run:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +28,6 @@ from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
-from vla.strict import parse
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
 from vla.training.datasets import Data, find_datasets, open_cache, says_who_drove, spec_of
 from vla.training.estimate import estimate
@@ -47,12 +45,10 @@ from vla.training.robots import (
     share_out,
     together,
 )
+from vla.training.run_file import RunFile
 from vla.training.stage_joint import JointStage
 from vla.training.stage_s1 import FastStage
 from vla.training.stage_s2 import WordsStage
-
-RUN_FILE = "run.json"
-VERSION = 1
 
 
 def train(
@@ -91,9 +87,12 @@ def train(
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
     if drivers and not any(says_who_drove(folder) for folder in data.episodes):
         raise UserError("train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do")
+    begun_with = RunFile.of(plan, datasets, weights, drivers, policy, s2)
+    begun_with.check(out)
+    run = _Run(plan, data, out, place, start, slow, drivers)
     with leader_first():
-        _claim(out, plan, datasets, weights, drivers)
-    _Run(plan, data, out, place, start, slow, drivers).train()
+        begun_with.write(out)
+    run.train()
     leave()
 
 
@@ -305,38 +304,3 @@ def _open_vlm(config: SlowConfig, device: str) -> SlowSystem | None:
     if config.vlm is None:
         return None
     return SlowSystem.from_vlm(config if is_quick(device) else replace(config, dtype="float32"))
-
-
-def _claim(
-    out: Path,
-    recipe: Recipe,
-    datasets: Sequence[Path],
-    weights: Sequence[float] | None,
-    drivers: DriverWeights | None,
-) -> None:
-    """Make `out` this run's folder; UserError if it is something else's."""
-    path = out / RUN_FILE
-    folders: list[str] | dict[str, float] = [str(folder.resolve()) for folder in datasets]
-    if weights and any(weight != 1 for weight in weights):
-        folders = dict(zip(folders, weights, strict=True))
-    by_driver = asdict(drivers) if drivers else None
-    try:
-        if path.is_file():
-            known = json.loads(path.read_text())
-            # Parsed, so that a key the program has learned since counts as its default.
-            same = {
-                "recipe": parse(Recipe, known.get("recipe"), str(path)) == recipe,
-                "list of datasets or weights": known.get("datasets") == folders,
-                "--autonomous or --corrections": known.get("drivers") == by_driver,
-            }
-            differing = next((what for what, agrees in same.items() if not agrees), None)
-            if differing:
-                raise UserError(f"{out} holds a run with another {differing}; choose another --out")
-            return
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} holds something that is no training run; choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        run = {"version": VERSION, "recipe": recipe.to_dict(), "datasets": folders, "drivers": by_driver}
-        path.write_text(json.dumps(run, indent=2) + "\n")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"training output {out}: {error}") from None
