@@ -44,13 +44,16 @@ def my_rank() -> Rank:
 def join(device: str) -> str:
     """Meet the other processes, if there are any; returns the device of this one.
 
-    Raises UserError if they do not all come.
+    Raises UserError if they do not all come, or there are too few GPUs for them.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     gpu = torch.device(device).type == "cuda"
     if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        number, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= gpus:
+            raise UserError(f"train: one process for each GPU: this machine has {gpus}, this is number {number + 1}")
+        device = f"cuda:{number}"
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         try:

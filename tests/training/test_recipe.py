@@ -12,9 +12,11 @@ from vla import assets
 from vla.data.annotations import Annotation, Source, Words, write_annotations
 from vla.data.cache import FrameCache
 from vla.errors import UserError
+from vla.ranks import join
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.tandem import TandemPolicy
 from vla.training.examples import DriverWeights, Examples, fit_normalizer
+from vla.training.precision import device_named
 from vla.training.recipe import Recipe, load_recipe
 from vla.training.run import train
 
@@ -197,6 +199,18 @@ def test_an_absent_gpu_is_said(recipe, episodes, stills, tmp_path) -> None:
         pytest.skip("this machine has one")
     with pytest.raises(UserError, match="sees no CUDA device"):
         train([episodes, stills], tmp_path / "run", recipe, "cuda")
+
+
+def test_a_gpu_beyond_those_there_are_is_said(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert device_named("cuda:1") == "cuda:1"
+    with pytest.raises(UserError, match="device cuda:7: the last one this machine's PyTorch sees is cuda:1"):
+        device_named("cuda:7")
+    for name, value in {"WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="one process for each GPU: this machine has 2, this is number 3"):
+        join("cuda")
 
 
 # --- hindsight -------------------------------------------------------------------------------------------------------

@@ -34,4 +34,7 @@ def device_named(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {name}: this machine's PyTorch sees no CUDA device; use --device cpu")
+    if name.startswith("cuda:") and torch.device(name).index >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UserError(f"device {name}: the last one this machine's PyTorch sees is cuda:{last}")
     return name
