@@ -115,16 +115,10 @@ class ManyPolicy:
                 f"this policy is of several robots ({there}): say which with --robot NAME, or make one of one with "
                 "vla export --robot NAME"
             )
-        if isinstance(robot, str):
-            if robot not in self.robots:
-                raise UserError(f"this policy is of the robots {there}; {robot!r} is none of them")
-            return self.robots[robot]
-        fitting = [one for one in self.robots.values() if not one.spec.diff(robot)]
-        if fitting:
-            return fitting[0]
-        namesake = self.robots.get(robot.name)
-        why = f", whose {'; '.join(namesake.spec.diff(robot, 'the robot'))}" if namesake else ""
-        raise UserError(f"this policy is of the robots {there}; this {robot.name} is none of them{why}")
+        name = robot if isinstance(robot, str) else robot.name
+        if name not in self.robots:
+            raise UserError(f"this policy is of the robots {there}; {name} is none of them")
+        return self.robots[name].of_robot(robot)
 
     # --- on disk -------------------------------------------------------------------------------------------------
 

@@ -84,4 +84,4 @@ def test_other_environments_are_refused_in_one_line(run, capsys) -> None:
     pytest.importorskip("metaworld")
     words = ["eval", "--policy", str(run / "policy"), "--env", "metaworld", "--episodes", "1", "--workers", "1"]
     assert main(words) == 2
-    assert "is of the robots tabletop, aloha; this metaworld is none of them" in capsys.readouterr().err
+    assert "is of the robots tabletop, aloha; metaworld is none of them" in capsys.readouterr().err

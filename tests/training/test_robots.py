@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vla.errors import UserError
 from vla.many import ManyPolicy, cameras_in_slots
 from vla.s1.shared import Body, SharedFastSystem
 from vla.s1.system import FastConfig
-from vla.spec import ActionSpec, Camera, Field, RobotSpec
+from vla.spec import ActionSpec, Box, Camera, Field, Limits, RobotSpec
 from vla.tandem import TandemPolicy
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.robots import RobotsStage, share_out
@@ -166,16 +167,22 @@ def test_the_robots_spec_picks_its_part(run: Path) -> None:
         np.testing.assert_array_equal(observe(policy), observe(same))
 
 
+def test_a_robot_may_know_more_of_itself_than_its_part_does(run: Path) -> None:
+    limits = Limits(((-3.0, 3.0),) * 5, *((1.0,) * 5,) * 3, 1.0, Box(*((-1.0, 1.0),) * 3))
+    policy = TandemPolicy.from_pretrained(run / "policy", robot=replace(CRANE, limits=limits))
+    assert policy.spec == CRANE
+
+
 def test_a_robot_that_is_none_of_them_is_told_which_there_are(run: Path) -> None:
     other = RobotSpec.load(assets.find("robot", "tabletop"))
-    with pytest.raises(UserError, match=r"is of the robots dot, crane; this tabletop is none of them$"):
+    with pytest.raises(UserError, match=r"is of the robots dot, crane; tabletop is none of them$"):
         TandemPolicy.from_pretrained(run / "policy", robot=other)
     slower = RobotSpec(CRANE.name, 15, CRANE.cameras, CRANE.state, CRANE.action)
-    with pytest.raises(UserError, match=r"this crane is none of them, whose rate_hz is 30.0, the robot has 15$"):
+    with pytest.raises(UserError, match=r"for another robot: rate_hz is 30.0, the robot has 15$"):
         TandemPolicy.from_pretrained(run / "policy", robot=slower)
     with pytest.raises(UserError, match=r"of several robots \(dot, crane\): say which with --robot"):
         TandemPolicy.from_pretrained(run / "policy")
-    with pytest.raises(UserError, match="the robots dot, crane; 'cran' is none of them"):
+    with pytest.raises(UserError, match="the robots dot, crane; cran is none of them"):
         TandemPolicy.from_pretrained(run / "policy", robot="cran")
 
 
