@@ -38,6 +38,21 @@ def test_a_constant_dimension_is_zero_and_comes_back_exactly() -> None:
     np.testing.assert_allclose(back[:, 1], 0, atol=1e-5)
 
 
+def test_what_is_rare_is_no_constant() -> None:
+    presses = np.zeros((1000, 1), np.float32)
+    presses[:5] = 1
+    quantiles = Quantiles.fit(presses, clip=1.5)
+    np.testing.assert_allclose(quantiles.denormalize(quantiles.normalize(presses)), presses, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_none_is_named(values, value) -> None:
+    actions = values.copy()
+    actions[70, 1] = actions[90, 0] = value
+    with pytest.raises(UserError, match=rf"action\[1\] is {value} in frame 70 \(2 such values\); vla data doctor"):
+        Normalizer.fit(values, actions)
+
+
 def test_survives_json(values) -> None:
     normalizer = Normalizer.fit(values, values[:, :2])
     again = Normalizer.from_dict(normalizer.to_dict())

@@ -17,10 +17,10 @@ from vla.s2.small import SmallShape, small_slow_system
 from vla.tandem import TandemPolicy
 from vla.training.augment import AugmentConfig, Changes, apply_changes, draw_changes
 from vla.training.delays import DelayConfig, draw_ages, draw_prefixes
-from vla.training.examples import DriverWeights, Examples, fit_normalizer
+from vla.training.examples import DriverWeights, Examples, fit_action_tokens, fit_normalizer
 from vla.training.latents import CachedThoughts, compute_latents
 from vla.training.loop import LoopConfig, fit
-from vla.training.stage_s1 import FastStage, FastStageConfig
+from vla.training.stage_s1 import FastStage, FastStageConfig, fast_batch
 
 FAST = FastConfig(
     image_size=(32, 32), channels=(8, 16, 16), horizon=4, width=32, layers=1, heads=2, mlp=48, summary=True
@@ -133,6 +133,39 @@ def test_what_a_policy_did_can_be_left_out_and_corrections_be_drawn_more_often(c
     counts = np.bincount(fewer.draw(np.random.default_rng(0), 400_000), minlength=len(fewer))
     first, silent = counts[[0, 1, 2, 3, 4, 9, 10, 11]].mean(), counts[len(cache) : len(cache) + 12].mean()
     assert first / silent == pytest.approx(0.5, rel=0.2), "a dataset that does not say who drove keeps its weight"
+
+
+def test_fast_learns_no_chunk_with_an_action_that_is_not_to_be_learned(tmp_path: Path) -> None:
+    """Its tokens are of all of a chunk. A policy drives half of an episode of 12 frames, then a person does."""
+    cache = write_episodes(tmp_path / "cache", episodes=20)
+    person = np.ones(len(cache), np.float32)
+    person[6:12] = 0
+    drivers = DriverWeights(autonomous=0)
+    examples = Examples([replace(cache, person=person)], fit_normalizer([cache]), drivers=drivers)
+    fast = FastConfig(**{**vars(FAST), "head": "fast"})
+    s1 = FastSystem(fast, 3, 3, (1, 8), fit_action_tokens(examples, fast.horizon))
+    frames = np.array([2, 3, 5, 21])
+    config = replace(CONFIG, delays=replace(DELAYS, no_prefix=1.0))
+    batch = fast_batch(examples, s1, frames, np.zeros(4), config, np.random.default_rng(0))
+    assert batch["valid"].any(1).tolist() == [True, False, False, True], "the last is of another episode, at its end"
+
+
+def test_frames_that_nobody_is_to_learn_from_are_told_from_too_few(tmp_path: Path) -> None:
+    cache = write_episodes(tmp_path / "cache", episodes=20, length=6)
+    for person, message in ((cache.episode < 19, r"held out \(each 20th\)"), (cache.episode == 19, "trained on")):
+        with pytest.raises(UserError, match=f"a policy drove all frames of the episodes that are {message}"):
+            driven = replace(cache, person=person.astype(np.float32))
+            Examples([driven], fit_normalizer([cache]), drivers=DriverWeights(autonomous=0))
+
+
+def test_a_value_that_is_none_is_named_with_its_dataset(tmp_path: Path) -> None:
+    cache = write_episodes(tmp_path / "cache", episodes=20, length=6)
+    known = fit_normalizer([cache])
+    state = cache.state.copy()
+    state[9, 1] = np.nan
+    for use in (fit_normalizer, lambda caches: Examples(caches, known)):
+        with pytest.raises(UserError, match=r"cache: state\[1\] is nan in frame 9; vla data doctor"):
+            use([replace(cache, state=state)])
 
 
 def test_too_few_episodes_are_refused(tmp_path: Path) -> None:

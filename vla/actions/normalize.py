@@ -22,7 +22,8 @@ class Quantiles:
     """1st and 99th percentile per dimension, mapped to -1 and 1 (OpenVLA, sec. 3.2).
 
     low, high: (D,) in robot units. clip: normalised values are kept within +-clip; beyond the percentiles the
-    mapping goes on linearly, so that rare large values survive. A constant dimension maps to 0, and back to its value.
+    mapping goes on linearly, so that rare large values survive. A dimension that is constant but for less than 1 % of
+    its values is mapped by its least and its greatest; one that is always constant maps to 0, and back to its value.
     """
 
     low: Float[np.ndarray, " D"]
@@ -31,7 +32,10 @@ class Quantiles:
 
     @classmethod
     def fit(cls, values: Float[np.ndarray, "N D"], clip: float) -> Quantiles:
-        low, high = np.quantile(np.asarray(values, np.float32), (0.01, 0.99), axis=0)
+        values = np.asarray(values, np.float32)
+        low, high = np.quantile(values, (0.01, 0.99), axis=0)
+        rare = high - low < CONSTANT
+        low, high = np.where(rare, values.min(0), low), np.where(rare, values.max(0), high)
         return cls(low.astype(np.float32), high.astype(np.float32), clip)
 
     @property
@@ -71,6 +75,16 @@ class Quantiles:
         return cls(low, high, clip)
 
 
+def check_finite(values: Float[np.ndarray, "N D"], what: str) -> None:
+    """UserError names the first entry of `what` that is not finite: a single one would make all that is learned NaN."""
+    frames, entries = np.nonzero(~np.isfinite(values))
+    if len(frames):
+        first, entry = frames[0], entries[0]
+        more = f" ({len(frames)} such values)" if len(frames) > 1 else ""
+        where = f"{what}[{entry}] is {values[first, entry]} in frame {first}{more}"
+        raise UserError(f"{where}; vla data doctor says in which episodes, to be left out")
+
+
 @dataclass(frozen=True)
 class Normalizer:
     """State and action of one policy."""
@@ -80,6 +94,9 @@ class Normalizer:
 
     @classmethod
     def fit(cls, states: Float[np.ndarray, "N S"], actions: Float[np.ndarray, "N A"]) -> Normalizer:
+        """Raises UserError for a value that is not finite."""
+        check_finite(states, "state")
+        check_finite(actions, "action")
         return cls(Quantiles.fit(states, clip=STATE_CLIP), Quantiles.fit(actions, clip=ACTION_CLIP))
 
     @classmethod

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vla.actions.fast import FastTokens
-from vla.actions.normalize import Normalizer
+from vla.actions.normalize import Normalizer, check_finite
 from vla.data.cache import FrameCache
 from vla.data.episode import OTHERWISE
 from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
@@ -39,7 +39,8 @@ class Examples:
 
     weights: of each cache; its frames are drawn so many times as often as they would be by their number alone.
     drivers: further weights, by who drove. drawn: frames to train on, each counted by its weight.
-    Raises UserError if the caches are of different robots or too small to hold an episode out.
+    Raises UserError if the caches are of different robots, hold values that are not finite, or are too small to hold an
+    episode out.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Examples:
     ) -> None:
         self.caches = list(caches)
         self.spec = one_spec(caches)
+        _check_finite(caches)
         self.fps = caches[0].fps
         self.normalizer = normalizer
         self.first = np.cumsum([0, *(len(cache) for cache in caches)])
@@ -73,9 +75,15 @@ class Examples:
         explained = np.abs(executed - self.raw_action).max(1) > OTHERWISE
         self.told = _until_the_next(disturbed & ~explained, self.stop, 1)
         out = np.concatenate([is_held_out(cache.episode) for cache in caches])
-        self.trained, self.held_out = np.flatnonzero(~out & (each > 0)), np.flatnonzero(out & (each > 0))
-        if not len(self.held_out):
+        if not out.any():
             raise UserError(f"training needs at least {HELD_OUT} episodes in a dataset, to hold one out; collect more")
+        self.trained, self.held_out = np.flatnonzero(~out & (each > 0)), np.flatnonzero(out & (each > 0))
+        for part, frames in (("trained on", self.trained), (f"held out (each {HELD_OUT}th)", self.held_out)):
+            if not len(frames):
+                raise UserError(
+                    f"training: a policy drove all frames of the episodes that are {part}, and --autonomous 0 leaves "
+                    "them out; give them a weight, or record more with a person"
+                )
         each = each[self.trained]
         self.drawn = float(each.sum())
         self._cumulative: Float[np.ndarray, " n"] | None = np.cumsum(each) if np.ptp(each) > 0 else None
@@ -167,8 +175,15 @@ def one_spec(caches: Sequence[FrameCache]) -> RobotSpec:
     return first.spec
 
 
+def _check_finite(caches: Sequence[FrameCache]) -> None:
+    for cache in caches:
+        for name in ("state", "action", "executed"):
+            check_finite(getattr(cache, name), f"dataset {cache.folder}: {name}")
+
+
 def fit_normalizer(caches: Sequence[FrameCache]) -> Normalizer:
-    """Over all frames of all caches."""
+    """Over all frames of all caches; UserError for a value that is not finite."""
+    _check_finite(caches)
     return Normalizer.fit(
         np.concatenate([np.asarray(cache.state) for cache in caches]),
         np.concatenate([np.asarray(cache.action) for cache in caches]),

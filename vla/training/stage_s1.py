@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vla.ranks import Rank, share_of
@@ -128,9 +128,14 @@ def fast_batch(
     config: FastStageConfig,
     rng: np.random.Generator | None = None,
 ) -> Batch:
-    """All S1 needs but the latents; with `rng` also state noise, a prefix and how to change the images."""
+    """All S1 needs but the latents; with `rng` also state noise, a prefix and how to change the images.
+
+    Head `fast` learns chunks as a whole, and in training none with an action that is not to be learned.
+    """
     given = np.zeros(len(frames), int) if rng is None else draw_prefixes(rng, len(frames), config.delays)
     actions, valid = examples.chunks(frames, model.config.horizon, given)
+    if rng is not None and model.config.head == "fast":
+        valid &= _wholly_learned(examples, frames, given, valid)[:, None]
     state = examples.state[frames]
     images = {camera: examples.images(frames, camera) for camera in model.config.cameras}
     batch: Batch = {
@@ -144,6 +149,15 @@ def fast_batch(
         state = state + rng.normal(0, config.state_noise, state.shape).astype(np.float32)
         batch["changes"] = {name: vars(draw_changes(rng, len(frames), config.augment)) for name in images}
     return batch | {"state": torch.from_numpy(state)}
+
+
+def _wholly_learned(
+    examples: Examples, frames: Int[np.ndarray, " n"], given: Int[np.ndarray, " n"], valid: Bool[np.ndarray, "n H"]
+) -> Bool[np.ndarray, " n"]:
+    """Chunks of which every action is to be learned that lies behind the given ones and within the episode."""
+    ahead = np.arange(valid.shape[1])
+    ended = ahead >= (examples.stop[frames] - frames)[:, None]
+    return (valid | ended | (ahead < given[:, None])).all(1)
 
 
 def fast_loss(model: FastSystem, batch: Batch, latents: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 What the trunk reads, causally: one token per action of the chunk, which holds the action where it is given; a start;
 then the tokens said so far, each with the coefficient it has come to. The DCT mixes all rows of a chunk, so the tokens
 describe the prefix too, which the model has only to copy; the rows it makes of it are replaced by those given. Rows
-beyond the episode's end cannot be left out either: they are learned as the hold they are filled with.
+beyond the episode's end cannot be left out either: they are learned as the hold they are filled with. A chunk with any
+other action that is not to be learned is to be left out as a whole (`vla.training.stage_s1`).
 """
 
 from __future__ import annotations
