@@ -74,11 +74,33 @@ def test_survives_writing_and_reading(recipe, tmp_path) -> None:
         ({"stage": "s1", "s1": {"delays": {"none": 2.0}}}, "none is 2.0, it is a share from 0 to 1"),
         ({"stage": "s1", "s1": {"delays": {"max_age": 9.0}}}, "draws ages up to 9.0 s, beyond fast.max_age"),
         ({"stage": "joint", "joint": {"hindsight": 50}}, "hindsight is 50.0, it is a share from 0 to 1"),
+        ({"stage": "s1", "s1": {"stride": 0}}, r"stages\[0\].s1.stride is 0, it must be at least 1"),
+        ({"stage": "s1", "s1": {"held_out": 0}}, r"stages\[0\].s1.held_out is 0, it must be at least 1"),
+        ({"stage": "words", "words": {"held_out": -1}}, r"stages\[0\].words.held_out is -1, it must be at least 0"),
         ({"stage": "s1", "loop": {"device": "cuda"}}, r"stages\[0\].loop.device is to be given with --device"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(recipe, stage, message) -> None:
     change(recipe, stages=[stage])
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("section", "change_to", "message"),
+    [
+        ("shape", {"image_size": 40}, "shape.image_size is 40, it must be a multiple of 16 pixels"),
+        ("shape", {"heads": 0}, r"shape.width is 32, it must be a multiple of heads \(0\)"),
+        ("fast", {"heads": 0}, "width 32 is not a multiple of heads 0"),
+        (
+            "slow",
+            {"words_prompt": "now {task}?"},
+            r"slow.words_prompt is 'now {task}\?': {} is where the in",
+        ),
+    ],
+)
+def test_sizes_and_prompts_that_cannot_be_are_named(recipe, section, change_to, message) -> None:
+    change(recipe, **{section: TINY[section] | change_to})
     with pytest.raises(UserError, match=message):
         load_recipe(recipe)
 
@@ -181,6 +203,15 @@ def test_what_the_data_cannot_give_is_said_before_anything_is_written(recipe, ep
     with pytest.raises(UserError, match="begins with s1, which needs an S2"):
         train([episodes, stills], out, recipe, "cpu")
     assert not out.exists()
+
+
+def test_labels_of_other_cells_than_s2_has_are_said_before_anything_is_written(
+    recipe, episodes, stills, tmp_path
+) -> None:
+    change(recipe, shape=TINY["shape"] | {"image_size": 64})
+    with pytest.raises(UserError, match=r"images are of 64 pixels .*, the 4 x 4 cells of the still scenes ask for 32$"):
+        train([episodes, stills], tmp_path / "run", recipe, "cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_something_else_is_left_alone(recipe, episodes, stills, tmp_path) -> None:

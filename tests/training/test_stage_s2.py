@@ -119,6 +119,14 @@ def test_the_last_tenth_of_few_scenes_is_held_out(scenes):
     assert build(scenes).trained_scenes == 36
 
 
+def test_what_no_scene_is_held_out_for_is_not_measured(scenes, cache):
+    stage = build(scenes, replace(CONFIG, held_out=0, frames=4), caches=[cache])
+    assert stage.trained_scenes == 40 and set(stage.evaluate()) == {"frame_target_px", "frame_target_px_p90"} | {
+        "frame_goal_px",
+        "frame_goal_px_p90",
+    }
+
+
 def test_frames_ask_for_where_to_work_now(cache):
     asked = frame_questions([cache], [(0, 0), (0, 3), (0, 39)])
     assert asked.prompts == ["push it"] * 3 and asked.answers == []

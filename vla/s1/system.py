@@ -44,7 +44,7 @@ class FastConfig:
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise UserError(f"S1 config: head is {self.head!r}, there are: {', '.join(HEADS)}")
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise UserError(f"S1 config: width {self.width} is not a multiple of heads {self.heads}")
 
 

@@ -7,6 +7,7 @@ plain model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -92,6 +93,19 @@ def set_trained(s2: SlowSystem) -> None:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     s2.queries.requires_grad_(True)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """What is computed within leaves no gradients in the model's weights, though it may pass them through."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def has_lora(model: nn.Module) -> bool:

@@ -24,6 +24,13 @@ class SmallShape:
     mlp: int = 512
     vocabulary: int = 1536
 
+    def __post_init__(self) -> None:
+        stride = 2 ** len(self.channels)
+        if self.image_size < stride or self.image_size % stride:
+            raise ValueError(f"image_size is {self.image_size}, it must be a multiple of {stride} pixels, one token's")
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width is {self.width}, it must be a multiple of heads ({self.heads})")
+
 
 def small_slow_system(
     sentences: Iterable[str], config: SlowConfig | None = None, shape: SmallShape | None = None

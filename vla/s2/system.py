@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -33,7 +33,7 @@ from vla.ranks import whole
 from vla.s2.adapters import cast_features, family_of
 from vla.s2.hub import load_vlm, save_vlm
 from vla.s2.int8 import to_int8
-from vla.s2.parts import LoraSettings, TrainedParts
+from vla.s2.parts import LoraSettings, TrainedParts, frozen
 from vla.s2.places import PLACE_TOKENS
 from vla.s2.prompting import Prompter
 from vla.s2.reading import Prefix, go_on, look, look_bare, shallow, window
@@ -67,6 +67,12 @@ class SlowConfig:
     lora: LoraSettings | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     int8: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            self.words_prompt.format("")
+        except (KeyError, IndexError, ValueError, AttributeError):
+            raise ValueError(f"words_prompt is {self.words_prompt!r}: {{}} is where the instruction goes") from None
 
 
 class SlowOutput(NamedTuple):
@@ -152,7 +158,7 @@ class SlowSystem(nn.Module):
         There may be several prompts per image: question i is about image i // (len(prompts) / B).
         Without answers the decoder layers above `config.layer` are not run.
         """
-        with _frozen(self.model) if insulate else nullcontext():
+        with frozen(self.model) if insulate else nullcontext():
             return self._forward(images, prompts, answers, place_weight)
 
     def _forward(
@@ -383,19 +389,6 @@ class SlowSystem(nn.Module):
             to_int8(system.model)
             system._rounded_from = folder
         return system.eval()
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """What is computed within leaves no gradients in the model's weights, though it may pass them through."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _pick(rows: Sequence[int], items: Sequence[str]) -> list[str]:

@@ -26,6 +26,7 @@ from vla.ranks import join, leader_first, leave, my_rank, own_part, split, takes
 from vla.s1.shared import SharedFastSystem
 from vla.s1.system import FastSystem
 from vla.s2.parts import set_trained
+from vla.s2.small import SmallShape
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
@@ -112,6 +113,8 @@ class _Run:
         with leader_first():
             self.caches = [open_cache(folder) for folder in data.episodes]
         self.slow = slow
+        if self.scenes:
+            _check_cells(self.scenes, recipe.shape, slow)
         self.fast: FastSystem | SharedFastSystem | None = None
         self.words: WordsStage | None = None
         if self.slow:
@@ -297,6 +300,19 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | ManyPolicy | None, 
     for what, agrees in same.items():
         if not agrees:
             raise UserError(f"train: the recipe's {what} of --policy: make them agree, or give no --policy")
+
+
+def _check_cells(scenes: StillScenes, shape: SmallShape, slow: SlowSystem | None) -> None:
+    """UserError if the small S2's finer map does not have the cells of the still scenes' labels."""
+    if slow and not slow.family.bare:
+        return
+    vision = slow.model.config.vision_config if slow else shape
+    finer, cells = 2 ** (len(vision.channels) - 1), scenes.cells.shape[1]
+    if vision.image_size != finer * cells:
+        raise UserError(
+            f"train: S2's images are of {vision.image_size} pixels (shape.image_size), the {cells} x {cells} cells of "
+            f"the still scenes ask for {finer * cells}"
+        )
 
 
 def _open_vlm(config: SlowConfig, device: str) -> SlowSystem | None:

@@ -35,6 +35,11 @@ class FastStageConfig:
     delays: DelayConfig = field(default_factory=DelayConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("batch", "stride", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+
 
 class Thoughts(Protocol):
     """Where latents come from: `vla.training.latents.CachedThoughts`, or S2 as it is now."""

@@ -37,7 +37,8 @@ class WordsConfig:
     """images, questions: scenes a step and questions about each. captions, frames: further images a step, asked
     for what takes many words, and frames of episodes, where the latents must say what is to be used now.
 
-    held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it).
+    held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it); without any, S2's
+    pointing and answers are not measured.
     Weights of the losses follow; the word loss of the scenes has weight 1. place_words: of a place token within it.
     """
 
@@ -57,6 +58,12 @@ class WordsConfig:
     family: float = 0.2
     named: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"images": 1, "questions": 1, "captions": 0, "frames": 0, "held_out": 0}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least {minimum}")
 
 
 class WordsModel(nn.Module):
@@ -165,8 +172,7 @@ class WordsStage:
         """Errors are distances in pixels of the held-out images; the others are shares of right answers."""
         rng = np.random.default_rng(self.config.seed)
         held_out = np.arange(self.trained_scenes, len(self.scenes))
-        results = self._pointing(held_out, rng)
-        results |= self._answers(held_out, rng)
+        results = self._pointing(held_out, rng) | self._answers(held_out, rng)
         if any(len(rows) for rows in self.held_out_frames):
             results |= self._frame_pointing(rng)
         return results
@@ -178,6 +184,8 @@ class WordsStage:
         size = self.scenes.front.shape[2]
         for rows in _chunks(held_out, 128):
             chosen = [(i, q) for i in rows if (q := self._one(int(i), "instruction", rng))]
+            if not chosen:
+                continue
             asked = _on(scene_questions(self.scenes, [i for i, _ in chosen], [[q] for _, q in chosen]), s2.device)
             out = s2(asked.images, asked.prompts, asked.answers)
             said = heads.point(out.latents)
@@ -194,6 +202,8 @@ class WordsStage:
             things.append(_distance(places[present], asked.objects[..., 1:][present], size))
             presence.append(((logits > 0) == present).flatten())
             cells.append((heads.cell_logits(out.maps)[1].argmax(-1) == asked.cells)[asked.cells > 0])
+        if not words:
+            return {}
         results = _spread("target_px", target) | _spread("goal_px", goal)
         if heads.sees:
             results |= {**_spread("things_px", things), "presence": _mean(presence), "cells": _mean(cells)}
