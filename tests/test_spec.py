@@ -64,6 +64,12 @@ def test_survives_saving_and_loading(spec: RobotSpec, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["robot_spec.yaml"]
 
 
+def test_a_robot_without_cameras_survives_too(spec: RobotSpec, tmp_path: Path) -> None:
+    blind = replace(spec, cameras=())
+    blind.save(tmp_path / "robot_spec.yaml")
+    assert RobotSpec.load(tmp_path / "robot_spec.yaml") == blind
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -3,7 +3,7 @@
 import difflib
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -54,15 +54,23 @@ def parse[T](cls: type[T], data: Any, what: str, path: str = "") -> T:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses and tuples as dicts and lists, for YAML; None and empty entries of a dataclass are left out."""
+    """Dataclasses and tuples as dicts and lists, for YAML; None and empty lists that are defaults are left out."""
     if is_dataclass(value):
-        plain = {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-        return {key: item for key, item in plain.items() if item is not None and item != []}
+        plain = {field: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            field.name: item
+            for field, item in plain.items()
+            if item not in (None, []) or item != to_plain(_default(field))
+        }
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _value(hint: Any, data: Any, what: str, path: str) -> Any:
