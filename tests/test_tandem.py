@@ -81,6 +81,12 @@ def test_the_age_of_a_thought_is_counted_from_its_stamp(policy, images) -> None:
     assert not np.allclose(policy.act(images, STATE, early, 0.5), policy.act(images, STATE, None, 0.5))
 
 
+def test_an_image_may_be_seen_backwards(policy, images) -> None:
+    seen = {camera: np.ascontiguousarray(image[:, ::-1, ::-1]) for camera, image in images.items()}
+    backwards = {camera: image[:, ::-1, ::-1] for camera, image in images.items()}
+    np.testing.assert_array_equal(policy.act(backwards, STATE, None, 0.0), policy.act(seen, STATE, None, 0.0))
+
+
 def test_a_missing_camera_is_named(policy, images) -> None:
     with pytest.raises(UserError, match="looks through camera wrist, the observation has front"):
         policy.act({"front": images["front"]}, STATE, None, 0.0)
@@ -135,6 +141,14 @@ def test_saving_again_keeps_the_model_card(saved, policy) -> None:
     assert (saved / "README.md").read_text() == "# toy"
     assert sorted(p.name for p in saved.parent.iterdir()) == ["toy"]
     TandemPolicy.from_pretrained(saved)
+
+
+def test_a_folder_without_a_name_is_refused(policy, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", ".."):
+        with pytest.raises(UserError, match=f"checkpoint: {folder} cannot be replaced by a new folder; give one by"):
+            policy.save_pretrained(folder)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_with_something_else_is_left_alone(policy, tmp_path) -> None:

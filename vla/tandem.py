@@ -171,7 +171,8 @@ class TandemPolicy:
     def _image(self, images: Images, camera: str) -> UInt8[torch.Tensor, "1 H W 3"]:
         if camera not in images:
             raise UserError(f"this policy looks through camera {camera}, the observation has {', '.join(images)}")
-        return torch.tensor(images[camera], dtype=torch.uint8)[None].to(self.device)
+        image = np.ascontiguousarray(images[camera])  # one that is seen mirrored is not
+        return torch.tensor(image, dtype=torch.uint8)[None].to(self.device)
 
     # --- on disk -------------------------------------------------------------------------------------------------
 
@@ -259,6 +260,8 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
         with TemporaryDirectory() as nowhere:
             write(Path(nowhere))
         return
+    if folder.name in ("", ".."):
+        raise UserError(f"checkpoint: {folder} cannot be replaced by a new folder; give one by its name")
     if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
         raise UserError(f"checkpoint: {folder} holds something else; choose another folder")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
