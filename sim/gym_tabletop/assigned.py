@@ -102,6 +102,7 @@ class AssignedTable(Table):
     def _give(self, assignment: Assignment) -> None:
         self._assignment, self._family = assignment, assignment.task.name
         self._stage, self._held_steps, self._success = 0, 0, False
+        self._too_early = False
         self._pressed: set[str] = set()
         self.start = {
             pose.pair: self.data.xpos[self._object_bodies[slot]].copy() for slot, pose in enumerate(self.layout.objects)
@@ -113,14 +114,22 @@ class AssignedTable(Table):
             if self.data.joint(f"button{index}").qpos[0] > PRESSED * scene.BUTTON_TRAVEL:
                 self._pressed.add(f"{colour} button")
         stages = self._assignment.stages
-        now = stages[self.stage]
-        holds = now.skill.done(now.request, self.scene(), self.physics())
-        self._held_steps = self._held_steps + 1 if holds else 0
+        now, holds = stages[self.stage], self._holds()
+        self._too_early = self._too_early and holds
+        self._held_steps = self._held_steps + 1 if holds and not self._too_early else 0
         # Until the mind has been changed, what is done is not what will be wanted.
         pending = self._change_at is not None and self._steps <= self._change_at
         if self._held_steps >= now.skill.steps_to_hold and not pending:
             self._stage, self._held_steps = self._stage + 1, 0
             self._success = self._success or self._stage == len(stages)
+            if self._stage < len(stages):  # what was done before its turn has to be undone and done anew
+                self._pressed.clear()
+                self._too_early = self._holds()
+
+    def _holds(self) -> bool:
+        """Whether what the stage that is due asks for is so at this instant."""
+        now = self._assignment.stages[self.stage]
+        return now.skill.done(now.request, self.scene(), self.physics())
 
     def _change_mind(self, rng: np.random.Generator) -> None:
         """Ask for something else, with another target, if the scene allows it."""

@@ -1,5 +1,6 @@
 """The furnished table: its families, and what happens on it without the robot's doing."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import gymnasium
@@ -100,6 +101,46 @@ def test_of_two_things_the_second_counts_only_after_the_first(make):
     assert success and len(said) == 1
     assert set(stages) == {0, 1} and all(b >= a for a, b in pairwise(stages))
     assert len(env.assignment.stages) == 2
+
+
+class Backwards:
+    """The table as an expert sees it who does the second thing first."""
+
+    def __init__(self, env):
+        self.env, self.stage = env, 0
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)
+
+    @property
+    def assignment(self):
+        given = self.env.assignment
+        return replace(given, request=replace(given.request, stages=given.request.stages[::-1]))
+
+
+@pytest.mark.parametrize(("seed", "second"), [(2002, "place"), (2007, "press")])
+def test_of_two_things_done_in_the_wrong_order_the_second_has_to_be_done_anew(make, seed, second):
+    env = make(task="stages")
+    env.reset(seed=seed)
+    first, then = env.assignment.stages
+    assert (first.skill.name, then.skill.name) == ("place", second)
+    backwards = Backwards(env)
+    expert = make_expert(backwards, np.random.default_rng(seed))
+    while backwards.stage == 0:
+        env.step(expert.act())
+        backwards.stage = int(then.skill.done(then.request, env.scene(), env.physics()))
+    while env.stage == 0:
+        env.step(expert.act())
+    assert not any(env.step(REST)[2] for _ in range(20))
+
+
+def test_a_button_touched_before_its_turn_spoils_nothing(make):
+    env = make(task="stages")
+    env.reset(seed=2007)
+    wanted = env.assignment.stages[1].request.target
+    env._pressed.add(next(button.name for button in env.scene().buttons if button.name != wanted))
+    expert = make_expert(env, np.random.default_rng(2007))
+    assert any(env.step(expert.act())[2] for _ in range(env._max_episode_steps))
 
 
 def test_labels_of_two_things_are_those_of_the_one_that_is_due(make):

@@ -7,7 +7,11 @@ from gym_tabletop.tasks.base import Request, Skill, Stage, Task, say
 
 
 class Stages(Task):
-    """firsts: skills whose end can be seen in an image, so that it tells which stage it is. thens: what may follow."""
+    """firsts: skills whose end can be seen in an image, so that it tells which stage it is. thens: what may follow.
+
+    Order counts: what is done of the second before the first is done has to be undone and done anew, and buttons
+    pressed by then, the right one or another, are forgotten.
+    """
 
     name = "stages"
     phrasings = (
