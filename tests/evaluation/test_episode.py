@@ -3,7 +3,9 @@ import pytest
 
 from vla.errors import UserError
 from vla.evaluation.episode import Play, play_episode
+from vla.evaluation.instructions import current
 from vla.evaluation.recorder import Recorder
+from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
 
 
@@ -40,6 +42,16 @@ def test_an_instruction_the_scene_does_not_know_is_refused(robot, expert):
 def test_a_swap_says_what_it_replaced(robot, expert):
     result = play_episode(expert, robot, Play(choice="swap"), seed=11)
     assert result.original is not None and result.original != result.instruction
+
+
+def test_a_changed_mind_counts_among_the_words_that_were_said_last(expert_anywhere):
+    with make_robot("tabletop-suite", task="changed") as robot:
+        robot.reset(100_003)
+        before = current(robot)
+        result = play_episode(expert_anywhere, robot, Play(), seed=100_003)
+        assert result.success and (result.original, result.instruction) == (before.text, robot.instruction)
+        assert current(robot) is None, "what is done cannot be asked any more"
+    assert (before.split, result.split) == ("train", "pair")
 
 
 def test_recording_changes_nothing_and_leaves_video_and_sheet(robot, expert, lift, tmp_path):

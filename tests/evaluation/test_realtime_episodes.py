@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from vla.cli import main
+from vla.evaluation import realtime_episodes
+from vla.evaluation.pool import Job
 from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
 from vla.evaluation.realtime_episodes import measured, measured_timing, print_measured
+from vla.evaluation.setup import Setup
 from vla.policies import can_be_exported
 from vla.processes import SPAWN
 from vla.robots.sim_wires import BodyState, World
@@ -61,6 +64,15 @@ def test_what_is_done_when_the_time_is_over_is_not_done(done_after, counts):
     body = BodyState(ticks=1000, began_s=1.0, solved_s=done_after)
     result = RunResult(RunTelemetry(), np.zeros(0), body, "", limit_s=2.0)
     assert (result.solved_s is not None) == counts and result.lasted_s == 2.0
+
+
+def test_a_changed_mind_counts_among_the_words_that_were_said_last(monkeypatch):
+    said = "move the blue cube into the yellow tray"
+    body = BodyState(ticks=1000, began_s=1.0, solved_s=1.0)
+    run = RunResult(RunTelemetry(), np.zeros(0), body, said, limit_s=2.0)
+    monkeypatch.setattr(realtime_episodes, "run_in_real_time", lambda _: run)
+    (result,) = realtime_episodes.play(Setup("tabletop", "tabletop-suite", task="changed"), [Job(0, 100_003)])
+    assert result.original is not None and (result.instruction, result.split) == (said, "pair")
 
 
 def test_simulated_time_is_charged_the_steps_that_chunks_were_committed_to_on_average():

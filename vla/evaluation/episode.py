@@ -33,7 +33,7 @@ class Play:
 class EpisodeResult:
     """What came of one episode; plain values only, so that it travels as JSON.
 
-    instruction: the last one. original: the one it replaced. words: what S2 said first,
+    instruction: the last one; split: of its words. original: the one it replaced. words: what S2 said first,
     with its place tokens.
     s1_ms, s2_ms, s2_age_s, counts: as in `Trace`. delays: in real time, what S2 took from the capture of its images on
     and the time between two looks, s2_delay and s2_period (s), and for how long S1's chunks were committed, s1_delay
@@ -101,7 +101,7 @@ def play_episode(
     wanted = instruction or stranger or choose(robot, play.choice, seed, index)
     if wanted not in (given, stranger):
         robot.set_instruction(wanted)
-    request = instructions.current(robot)
+    possible = robot.instructions()  # what is done by the end cannot be asked any more
     loop = build_loop(
         play.variant,
         policy,
@@ -117,7 +117,7 @@ def play_episode(
         index=index,
         seed=seed,
         family=robot.family,
-        split=request.split if request is not None else "train",
+        split=instructions.split_of(robot.instruction, possible),
         instruction=told,
         original=replaced(told, wanted, given, play.choice),
         success=robot.success,

@@ -1,6 +1,6 @@
 """Which instruction of a scene an episode follows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,11 @@ from vla.robots.base import SimulatedRobot
 def current(robot: SimulatedRobot) -> Any | None:
     """The instruction the scene came with, with its target, goal and split; None if the environment does not say."""
     return next((one for one in robot.instructions() if one.text == robot.instruction), None)
+
+
+def split_of(text: str, possible: Sequence[Any]) -> str:
+    """The split of these words, where `possible` is what can be asked; "train" if they are not among it."""
+    return next((one.split for one in possible if one.text == text), "train")
 
 
 def swap_target(robot: SimulatedRobot, seed: int) -> str:

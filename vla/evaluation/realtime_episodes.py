@@ -43,7 +43,6 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
     wanted = job.instruction or choose(twin, setup.play.choice, job.seed, job.index)
     if wanted != given:
         twin.set_instruction(wanted)
-    request = instructions.current(twin)
     world = World(setup.env, job.seed, setup.task, setup.split, None if wanted == given else wanted)
     rate = twin.spec.rate_hz
     with tempfile.TemporaryDirectory(prefix="vla-episode-") as folder:
@@ -54,7 +53,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
         index=job.index,
         seed=job.seed,
         family=twin.family,
-        split=request.split if request is not None else "train",
+        split=instructions.split_of(result.instruction, twin.instructions()),
         instruction=result.instruction,
         original=replaced(result.instruction, wanted, given, setup.play.choice),
         success=result.solved_s is not None,
