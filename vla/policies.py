@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -44,6 +45,21 @@ def is_peer(name: str) -> bool:
     folder = Path(name).expanduser()
     files = ("config.json", "model.safetensors")
     return all((folder / file).is_file() for file in files) and not (folder / "tandem.json").is_file()
+
+
+def weights_of(name: str) -> str:
+    """A digest of a policy's weights, wherever they lie: one that was trained on in its place is another.
+
+    Raises UserError as `check_policy` does.
+    """
+    if is_remote(name):
+        with connect(name) as remote:
+            return str(remote.metadata.get("weights", ""))[:16]
+    folder = Path(name).expanduser() if is_peer(name) else assets.find("policy", name)
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None = None) -> Policy:

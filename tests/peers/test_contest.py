@@ -1,6 +1,7 @@
 """Policies trained for the same time, and the one table over them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import yaml
 
 pytest.importorskip("lerobot")
 
+from vla import assets
 from vla.bench import policies
-from vla.bench.contest import Entrant, Field, load_field, train_entrant
-from vla.bench.policies import Contest, bench_policies, entrants
+from vla.bench.contest import Entrant, Field, content, load_field, train_entrant
+from vla.bench.policies import Contest, _claim, bench_policies, entrants
 from vla.data.cache import FrameCache
 from vla.errors import UserError
 from vla.peers.policy import PeerPolicy
@@ -114,6 +116,22 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
     assert bench_policies(contest, field, tmp_path, 1) == document
     with pytest.raises(UserError, match="another contest"):
         bench_policies(contest, Field((tiny("one", dim_model=16),)), tmp_path, 1)
+
+
+def test_other_data_or_another_recipe_under_the_same_name_is_another_contest(tmp_path):
+    data, recipe = tmp_path / "data", tmp_path / "mine.yaml"
+    data.mkdir()
+    shutil.copy(assets.find("recipe", "tabletop"), recipe)
+    entrant = Entrant("ours", recipe=str(recipe))
+    (data / "stats.json").write_text("{}")
+    before = content(entrant, [data])
+    _claim(tmp_path / "ours", before)
+    _claim(tmp_path / "ours", content(entrant, [data]))
+    (data / "stats.json").write_text('{"more": 1}')
+    with pytest.raises(UserError, match="another contest"):
+        _claim(tmp_path / "ours", content(entrant, [data]))
+    recipe.write_text(recipe.read_text() + "seed: 7\n")
+    assert content(entrant, [data])["recipe"] != before["recipe"]
 
 
 def test_the_shipped_contest_is_read_and_can_be_cut():

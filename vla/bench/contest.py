@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,20 @@ def load_field(name: str | Path) -> Field:
         if entrant.recipe:
             _timed_recipe(entrant, 1.0)
     return found
+
+
+def content(entrant: Entrant, datasets: Sequence[Path]) -> dict[str, Any]:
+    """What names and paths stand for: the recipe as it reads, and a digest of what each dataset says of itself."""
+    recipe = _timed_recipe(entrant, 1.0).to_dict() if entrant.recipe else None
+    return {"recipe": recipe, "data": [_says_of_itself(folder) for folder in datasets]}
+
+
+def _says_of_itself(dataset: Path) -> str:
+    """A digest of its counts, statistics, words and how it was made: quick, whatever its pictures weigh."""
+    digest = hashlib.sha256()
+    for file in sorted((*dataset.glob("*.json*"), *dataset.glob("meta/*.json*"))):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def train_entrant(entrant: Entrant, datasets: Sequence[Path], seconds: float, out: Path, device: str) -> Trained:

@@ -13,12 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.points import families_in_turn, measure
+from vla.bench.points import Points, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
-from vla.evaluation.pool import Crew, crew
+from vla.evaluation.pool import crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.robots.gym_sim import find_environment
@@ -64,8 +64,8 @@ class Point:
     s1_delay: int
 
     @property
-    def file(self) -> str:
-        return f"{self.curve}-s2-{self.s2_delay:g}-s1-{self.s1_delay}.json"
+    def name(self) -> str:
+        return f"{self.curve}-s2-{self.s2_delay:g}-s1-{self.s1_delay}"
 
 
 def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None = None) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None =
     assets.check_folder_writable(out, "--out")
     points = list(dict.fromkeys(_points(study)))
     with crew(workers, loaded) as players:
-        outcomes = {point: _measure(study, point, out / "points" / point.file, players) for point in points}
+        kept = Points(out / "points", players, loaded is not None)
+        outcomes = {point: _measure(study, point, kept) for point in points}
     document = _document(study, outcomes)
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     for axis in ("s2_delay", "s1_delay"):
@@ -103,13 +104,13 @@ def _points(study: Study) -> Iterator[Point]:
             yield Point(curve, policy, variant, USUAL_S2_DELAY_S, steps)
 
 
-def _measure(study: Study, point: Point, file: Path, players: Crew) -> list[bool]:
+def _measure(study: Study, point: Point, points: Points) -> list[bool]:
     """Outcomes in seed order; family i of the study plays the seeds seed + i, seed + i + n, ..."""
     asked = {"study": vars(study) | {"tasks": list(study.tasks)}, "point": vars(point)}
     timing = Timing(point.s2_delay, None, point.s1_delay)
     setup = Setup(point.policy, study.env, play=Play(timing, variant=point.variant))
     parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
-    return measure(file, asked, parts, players).outcomes
+    return points.measure(point.name, asked, parts).outcomes
 
 
 def _document(study: Study, outcomes: dict[Point, list[bool]]) -> dict[str, Any]:

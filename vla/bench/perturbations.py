@@ -12,13 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.points import families_in_turn, measure
+from vla.bench.points import Points, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
-from vla.evaluation.pool import Crew, crew
+from vla.evaluation.pool import crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import check_policy
@@ -80,7 +80,8 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
         check_policy(study.policy)
     assets.check_folder_writable(out, "--out")
     with crew(workers, loaded) as players:
-        outcomes = {one.name: _measure(study, one, out / "points", players) for one in conditions()}
+        points = Points(out / "points", players, loaded is not None)
+        outcomes = {one.name: _measure(study, one, points) for one in conditions()}
     document = {"study": vars(study) | {"tasks": list(study.tasks)}, "conditions": _compare(outcomes)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     _plot(document["conditions"], out / "perturbations.png")
@@ -96,7 +97,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     return table | {"conditions": document["conditions"]}
 
 
-def _measure(study: Study, one: Condition, points: Path, players: Crew) -> list[bool]:
+def _measure(study: Study, one: Condition, points: Points) -> list[bool]:
     asked = {
         "study": vars(study) | {"tasks": list(study.tasks)},
         "condition": vars(one) | {"perturb": list(one.perturb)},
@@ -104,8 +105,7 @@ def _measure(study: Study, one: Condition, points: Path, players: Crew) -> list[
     play = Play(Timing(one.s2_delay, None, one.s1_delay), choice=words_of(one.perturb) or "given")
     setup = Setup(study.policy, study.env, play=play, looks=looks_of(one.perturb))
     parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
-    file = points / f"{one.name.replace(' ', '-')}.json"
-    return measure(file, asked, parts, players).outcomes
+    return points.measure(one.name.replace(" ", "-"), asked, parts).outcomes
 
 
 def _compare(outcomes: dict[str, list[bool]]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One condition of a study, measured once: its outcomes are kept in a file, so that an interrupted study goes on."""
+"""Conditions of a study, each measured once: outcomes are kept in files, so that an interrupted study goes on."""
 
 import json
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from vla.evaluation.console import progress_bar
 from vla.evaluation.pool import Crew, Job, Part
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles
+from vla.policies import weights_of
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,65 @@ def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: in
     ]
 
 
-def measure(file: Path, asked: dict[str, Any], parts: Sequence[Part], players: Crew) -> Measured:
-    """Have `parts` played, or read what `file` knows of them.
+class Points:
+    """The conditions of a study, each in a file of `folder`. players: who plays those that are missing.
 
-    asked: everything that decides the outcomes, as plain JSON. Raises UserError if the file is of something else.
+    loaded: whether they drive a policy that was loaded already, whose weights no file can tell.
     """
-    if file.is_file():
+
+    def __init__(self, folder: Path, players: Crew, loaded: bool = False) -> None:
+        self._folder, self._players, self._loaded = folder, players, loaded
+        self._weights: dict[str, str] = {}
+        self._taken_as_is = False
+
+    def measure(self, name: str, asked: dict[str, Any], parts: Sequence[Part]) -> Measured:
+        """Have `parts`, all of one policy, played, or read what is known of them.
+
+        asked: everything else that decides the outcomes, as plain JSON. What other weights did is measured again; files
+        that do not say whose it was are taken as they are. Raises UserError if the file is of something else.
+        """
+        file, wanted = self._folder / f"{name}.json", dict(asked)
+        if not self._loaded:
+            wanted["weights"] = self._weights_of(parts[0][0].policy)
+        known = self._read(file, wanted)
+        return self._play(file, wanted, parts) if known is None else known
+
+    def _read(self, file: Path, wanted: dict[str, Any]) -> Measured | None:
+        if not file.is_file():
+            return None
         known = json.loads(file.read_text(encoding="utf-8"))
-        if known.get("asked") != asked:
+        then = dict(known.get("asked") or {})
+        if "weights" not in then and "weights" in wanted:
+            then["weights"] = wanted["weights"]
+            self._say_taken_as_is()
+        if then == wanted:
+            return Measured(known["outcomes"], known.get("s1_ms", {}))
+        if then | {"weights": ""} != wanted | {"weights": ""}:
             raise UserError(f"bench: {file} is of another study; choose another --out")
-        return Measured(known["outcomes"], known.get("s1_ms", {}))
-    outcomes: dict[int, bool] = {}
-    chunks: list[float] = []
-    with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
-        for result in players.play(parts):
-            outcomes[result.index] = result.success
-            chunks += result.s1_ms
-            show(result)
-    found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, **vars(found)}), encoding="utf-8")
-    partial.replace(file)
-    return found
+        print(f"bench: {file} is of other weights of this policy; measured again")
+        return None
+
+    def _play(self, file: Path, wanted: dict[str, Any], parts: Sequence[Part]) -> Measured:
+        outcomes: dict[int, bool] = {}
+        chunks: list[float] = []
+        with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
+            for result in self._players.play(parts):
+                outcomes[result.index] = result.success
+                chunks += result.s1_ms
+                show(result)
+        found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")
+        partial.replace(file)
+        return found
+
+    def _weights_of(self, policy: str) -> str:
+        if policy not in self._weights:
+            self._weights[policy] = weights_of(policy)
+        return self._weights[policy]
+
+    def _say_taken_as_is(self) -> None:
+        if not self._taken_as_is:
+            print(f"bench: files in {self._folder} do not say of which weights they are; taken as they are")
+        self._taken_as_is = True

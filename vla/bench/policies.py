@@ -15,13 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.contest import Entrant, Field, Trained, train_entrant
-from vla.bench.points import Measured, families_in_turn, measure
+from vla.bench.contest import Entrant, Field, Trained, content, train_entrant
+from vla.bench.points import Measured, Points, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
-from vla.evaluation.pool import Crew, crew
+from vla.evaluation.pool import crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import load_policy
@@ -77,10 +77,11 @@ def bench_policies(contest: Contest, field: Field, out: Path, workers: int) -> d
     reference: dict[str, list[bool]] = {}
     for entrant in field.policies:
         folder = out / entrant.name
-        _claim(folder, {"contest": contest.to_dict(), "entrant": repr(entrant)})
+        _claim(folder, {"contest": contest.to_dict(), "entrant": repr(entrant)} | content(entrant, contest.datasets))
         trained = train_entrant(entrant, contest.datasets, contest.seconds, folder, device)
         with crew(workers) as players:
-            found = {name: _measure(contest, entrant, trained, name, folder, players) for name in CONDITIONS}
+            points = Points(folder / "points", players)
+            found = {name: _measure(contest, entrant, trained, name, points) for name in CONDITIONS}
         reference = reference or {name: one.outcomes for name, one in found.items()}
         rows[entrant.name] = _row(trained, found, reference)
     document = {"contest": contest.to_dict(), "policies": rows}
@@ -99,22 +100,21 @@ def _claim(folder: Path, asked: dict[str, Any]) -> None:
     """Make `folder` this entrant's in this contest; UserError if it is something else's."""
     file = folder / "asked.json"
     if file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")) != asked:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known != {name: value for name, value in asked.items() if name in known}:  # older ones say less
             raise UserError(f"bench policies: {folder} is of another contest; choose another --out")
         return
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asked), encoding="utf-8")
 
 
-def _measure(
-    contest: Contest, entrant: Entrant, trained: Trained, condition: str, folder: Path, players: Crew
-) -> Measured:
+def _measure(contest: Contest, entrant: Entrant, trained: Trained, condition: str, points: Points) -> Measured:
     timing = CONDITIONS[condition]
     play = Play(timing, variant=entrant.late if timing.s2_delay else "two-speed")
     setup = Setup(trained.policy, contest.env, play=play)
     parts = families_in_turn(setup, contest.tasks, contest.episodes, contest.seed)
-    file = folder / "points" / f"{condition.replace(' ', '-')}.json"
-    return measure(file, {"contest": contest.to_dict(), "condition": condition}, parts, players)
+    asked = {"contest": contest.to_dict(), "condition": condition}
+    return points.measure(condition.replace(" ", "-"), asked, parts)
 
 
 def _row(trained: Trained, found: dict[str, Measured], reference: dict[str, list[bool]]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ with `next.success` false to the end. An attempt in which the instruction change
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from vla.data.staging import Span, Staging, check_output
 from vla.data.stills import StillSettings, collect_stills, labels_of
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
+from vla.policies import weights_of
 from vla.robots.gym_sim import check_rendering, find_environment
 from vla.spec import RobotSpec
 
@@ -95,19 +95,11 @@ def collect(
     print(f"{episodes} episodes in {out}: {summary}")
 
 
-def _weights_of(policy: Path) -> str:
-    """Which policy it is, wherever it lies: one that was trained on in its place is another."""
-    digest = hashlib.sha256()
-    for file in sorted(policy.rglob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return f"{policy.name} {digest.hexdigest()[:16]}"
-
-
 def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, workers: int) -> str:
     """Record until exactly `episodes` are kept; returns a line for the person. Raises UserError if too few succeed."""
     wanted = asdict(settings) | {"episodes": episodes}
     if settings.policy is not None:
-        wanted["policy"] = _weights_of(Path(settings.policy))
+        wanted["policy"] = f"{Path(settings.policy).name} {weights_of(settings.policy)}"
     if check_output(out, RECORD, wanted):
         return "they were there"
     staging = Staging(out, wanted)
