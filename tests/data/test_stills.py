@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gym_tabletop  # noqa: F401
+from vla.cli import main
 from vla.data.stills import MOMENTS, StillScenes, StillSettings, collect_stills
 from vla.errors import UserError
 
@@ -47,6 +48,11 @@ def test_there_are_a_dozen_questions_and_more_a_scene_with_targets_of_instructio
         instructions = [q for q in questions if q["kind"] == "instruction"]
         assert 4 <= len(instructions) <= 8  # what the robot has been told is asked twice
         assert all(len(q["target"]) == 2 and 0 <= q["family"] < len(scenes.families) for q in instructions)
+
+
+def test_unless_asked_otherwise_nothing_is_collected_from_the_seeds_that_are_tested_on(tmp_path):
+    assert main(["collect", "--env", "tabletop", "--stills", "2", "--workers", "1", "--out", str(tmp_path / "s")]) == 0
+    assert StillScenes(tmp_path / "s").meta["seed"] == 1_000_000
 
 
 def test_scenes_of_the_suite_ask_for_all_it_does(tmp_path):

@@ -43,8 +43,9 @@ def add_who_and_where(parser: argparse.ArgumentParser) -> None:
     add_seed(parser)
 
 
-def add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of the first episode (default 0)")
+def add_seed(parser: argparse.ArgumentParser, default: int = 0, why: str = "") -> None:
+    told = f"seed of the first episode (default {default}{why})"
+    parser.add_argument("--seed", type=whole(0), default=default, metavar="S", help=told)
 
 
 def add_delays(parser: argparse.ArgumentParser) -> None:
