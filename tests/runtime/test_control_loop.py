@@ -1,11 +1,14 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 from line_world import SPEC, LinePolicy, LineRobot
 
 from vla.errors import UserError
+from vla.evaluation.suites.rendering import Pixels
 from vla.runtime.loop import ControlLoop, Timing, rest_action
+from vla.runtime.variants import build_loop
 
 
 def drive(steps: int, timing: Timing | None = None, policy: LinePolicy | None = None, **options):
@@ -176,3 +179,32 @@ def test_a_changed_instruction_is_followed_from_the_next_step_on():
     assert [stamp for stamp, words, _ in policy.thinks if words == "left"][-1] == pytest.approx(0.2)
     assert next(stamp for stamp, words, _ in policy.thinks if words == "right") == pytest.approx(0.3)
     assert robot.moves[4:8] == [202, 0, 0, 0] and robot.moves[8] > 0  # held until there is a thought about it
+
+
+class DrawnOnDemand(LineRobot):
+    """Its image has to be drawn first, which takes a while."""
+
+    DRAWING_S = 0.02
+
+    def observe(self):
+        drawn = super().observe()
+
+        def draw(camera):
+            time.sleep(self.DRAWING_S)
+            return drawn.images[camera]
+
+        return dataclasses.replace(drawn, images=Pixels(("front",), draw))
+
+
+class LookingPolicy(LinePolicy):
+    def act(self, images, *rest):
+        assert images["front"].shape == (2, 2, 3)
+        return super().act(images, *rest)
+
+
+@pytest.mark.parametrize("variant", ["two-speed", "synchronous", "no-thoughts"])
+def test_what_the_simulator_takes_to_draw_is_not_the_policys_time(variant):
+    robot = DrawnOnDemand()
+    trace = build_loop(variant, LookingPolicy(), robot, Timing()).run("left", 12, finished=lambda: False)
+    for ms in (trace.s1_ms, trace.s2_ms):
+        assert min(ms, default=0.0) < 1e3 * robot.DRAWING_S

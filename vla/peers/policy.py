@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.peers.batches import observation_batch, observed_steps
-from vla.runtime.s2_worker import Images
 from vla.runtime.telemetry import StepView
+from vla.runtime.timed import Images
 from vla.s2.thought import Thought
 from vla.spec import RobotSpec
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +12,10 @@ from vla.robots.base import Body, Observation
 from vla.runtime.clock import SimClock
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.pilot import Pilot, Policy, rest_action
-from vla.runtime.s2_worker import Images, SlowWorker
+from vla.runtime.s2_worker import SlowWorker
 from vla.runtime.stitcher import Action
 from vla.runtime.telemetry import StepView, Trace
+from vla.runtime.timed import Images, timed
 
 if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
     from vla.s2.thought import Thought
@@ -152,9 +152,9 @@ class ControlLoop:
 
     def _think(self, now: float, images: Images) -> Thought:
         """A thought of this moment, at once: for loops that wait for S2."""
-        begin = time.perf_counter()
-        thought = self._policy.think(images, self._instruction, now, self._instruction_id)
-        self.trace.s2_ms.append(1e3 * (time.perf_counter() - begin))
+        text, number = self._instruction, self._instruction_id
+        thought, ms = timed(lambda seen: self._policy.think(seen, text, now, number), images)
+        self.trace.s2_ms.append(ms)
         return thought
 
     def run(self, instruction: str | Callable[[], str], max_steps: int, finished: Callable[[], bool]) -> Trace:

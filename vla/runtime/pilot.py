@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 
 from vla.robots.base import Observation
 from vla.runtime.clock import EPSILON
-from vla.runtime.s2_worker import Images, Thinker
+from vla.runtime.s2_worker import Thinker
 from vla.runtime.stitcher import Action, Chunk, Stitcher
 from vla.runtime.telemetry import Trace
+from vla.runtime.timed import Images, timed
 from vla.spec import RobotSpec
 
 if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
@@ -83,9 +83,9 @@ class Pilot:
         return Chunk(capture=step, effective=step + delay, actions=actions)
 
     def act(self, observation: Observation, thought: Thought | None, now: float, prefix: NDArray[np.float32]) -> Any:
-        begin = time.perf_counter()
-        actions = self._policy.act(observation.images, observation.state, thought, now, prefix)
-        self._trace.s1_ms.append(1e3 * (time.perf_counter() - begin))
+        state = observation.state
+        actions, ms = timed(lambda seen: self._policy.act(seen, state, thought, now, prefix), observation.images)
+        self._trace.s1_ms.append(ms)
         if thought is not None:
             self._trace.s2_age_s.append(thought.age(now))
         return actions

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vla.runtime.clock import reached
 from vla.runtime.mailbox import Mailbox
 from vla.runtime.telemetry import Trace, Words
+from vla.runtime.timed import Images, timed
 
 if TYPE_CHECKING:  # loads torch, which a process that only watches has no use for
     from vla.s2.thought import Thought
-
-Images = Mapping[str, NDArray[np.uint8]]
 
 
 class Thinker(Protocol):
@@ -80,9 +74,8 @@ class SlowWorker:
             return
         if not self._delay and not self._period and not wanted:
             return
-        begin = time.perf_counter()
-        thought = self._thinker.think(images, instruction, now, instruction_id)
-        self._trace.s2_ms.append(1e3 * (time.perf_counter() - begin))
+        thought, ms = timed(lambda seen: self._thinker.think(seen, instruction, now, instruction_id), images)
+        self._trace.s2_ms.append(ms)
         if self._wants_words(now, instruction_id):
             # A second call: words are for the onlooker and must change neither the latents nor the latency.
             text = self._thinker.think(images, instruction, now, instruction_id, words=True).text or ""

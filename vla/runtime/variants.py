@@ -13,8 +13,8 @@ import numpy as np
 from vla.robots.base import Observation, Robot
 from vla.runtime.clock import EPSILON
 from vla.runtime.loop import ControlLoop, Decision, Policy, Timing
-from vla.runtime.s2_worker import Images
 from vla.runtime.stitcher import Chunk
+from vla.runtime.timed import Images
 
 if TYPE_CHECKING:
     from vla.s2.thought import Thought
