@@ -55,9 +55,15 @@ def test_the_difference_is_that_of_pairs_with_its_interval():
 def test_only_the_same_episodes_can_be_paired(tmp_path):
     file = tmp_path / "other.json"
     file.write_text(json.dumps(document("1010")))
-    wanted = {"env": "metaworld", "seed": 0, "episodes": 4, "task": "all", "split": "all", "swap": False}
+    wanted = {"env": "metaworld", "seed": 0, "episodes": 4, "task": "all", "split": "all"}
+    wanted |= {"swap": False, "paraphrase": False}
     assert read_other(file, Wanted(**wanted))["policy"] == "ours"
-    for change, said in (({"seed": 5}, "seed 0, now 5"), ({"task": "easy"}, "task 'all', now 'easy'")):
+    changes = (
+        ({"seed": 5}, "seed 0, now 5"),
+        ({"task": "easy"}, "task 'all', now 'easy'"),
+        ({"paraphrase": True}, "paraphrase False, now True"),
+    )
+    for change, said in changes:
         with pytest.raises(UserError, match=said):
             read_other(file, Wanted(**{**wanted, **change}))
 
@@ -67,7 +73,7 @@ def test_what_is_no_result_is_refused(tmp_path, content):
     file = tmp_path / "other.json"
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match="is no result of vla eval --json"):
-        read_other(file, Wanted("metaworld", 0, 4, "all", "all", False))
+        read_other(file, Wanted("metaworld", 0, 4, "all", "all", False, False))
 
 
 def test_the_report_shows_groups_the_comparison_and_failures_first(tmp_path):

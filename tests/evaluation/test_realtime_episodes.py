@@ -97,6 +97,20 @@ def test_what_the_safety_gate_did_is_in_the_document_by_rule_and_said_in_a_line(
     assert "safety gate" not in capsys.readouterr().out
 
 
+def test_the_command_for_simulated_time_asks_in_the_same_words(capsys):
+    document = {
+        "policy": "mine",
+        "env": "tabletop",
+        "episodes": 2,
+        "seed": 5,
+        "counts": {"stopped": 0, "slipped_ms": 0},
+    }
+    document |= {"limited": {}, "measured": {"s2_delay": 0.1, "s2_period": 0.2, "s1_delay": 1}}
+    for perturb, said in (["swap"], " --perturb swap "), (["paraphrase"], " --perturb paraphrase "), ([], "all --s2-"):
+        print_measured(document | {"options": {"task": "all", "split": "all", "perturb": perturb}})
+        assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "more", [["--s2-delay", "0.2"], ["--s1-delay", "1"], ["--variant", "frozen"], ["--report", "REPORT"]]
 )

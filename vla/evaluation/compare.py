@@ -15,7 +15,7 @@ from vla.evaluation.paired import paired_difference
 
 SAME = ("env", "seed", "episodes")
 SAME_OPTIONS = ("task", "split", "swap")
-"""What decides which episodes are played; how (delays, variant) may be what is compared."""
+"""What decides which episodes are played, with the words; how (delays, variant) may be what is compared."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Wanted:
     task: str
     split: str
     swap: bool
+    paraphrase: bool
 
 
 def read_other(file: Path, wanted: Wanted) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def read_other(file: Path, wanted: Wanted) -> dict[str, Any]:
     try:
         other = json.loads(file.read_text(encoding="utf-8"))
         known = {name: other[name] for name in SAME} | {name: other["options"][name] for name in SAME_OPTIONS}
+        known["paraphrase"] = "paraphrase" in other["options"].get("perturb", ())
         complete = len(other["details"]) == other["episodes"] and isinstance(other["policy"], str)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--compare: {file} is no result of vla eval --json ({error})") from None

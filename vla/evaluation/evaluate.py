@@ -81,7 +81,8 @@ def evaluate(
     entry = find_environment(env, options.task, options.split)
     other = None
     if options.compare:
-        wanted = Wanted(env, seed, episodes, options.task, options.split, options.swap)
+        paraphrased = "paraphrase" in options.perturb
+        wanted = Wanted(env, seed, episodes, options.task, options.split, options.swap, paraphrased)
         other = read_other(options.compare, wanted)
     play = Play(
         timing=options.timing,

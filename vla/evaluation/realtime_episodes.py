@@ -127,7 +127,9 @@ def print_measured(document: Mapping[str, Any]) -> None:
     asked = f"--policy {document['policy']} --env {document['env']} --episodes {document['episodes']}"
     asked += f" --seed {document['seed']} --task {options['task']} --split {options['split']}"
     print("on simulated time, at the same latencies, paired with this if it was written as --json FILE:")
-    print(f"  vla eval {asked}{' --swap' * options['swap']} {charged} --s1-delay {measured['s1_delay']} --compare FILE")
+    if options["perturb"]:
+        asked += f" --perturb {' '.join(options['perturb'])}"
+    print(f"  vla eval {asked} {charged} --s1-delay {measured['s1_delay']} --compare FILE")
     if slipped:
         print(f"the machine was too busy: the robot's time stood still for {slipped / 1e3:.1f} s")
 
