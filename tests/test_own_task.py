@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from vla.cli import main
+from vla.errors import UserError
 from vla.spec import RobotSpec
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,17 @@ def test_an_instruction_that_cannot_be_asked_is_said(board: Path, untrained: Pat
         assert [one.target for one in robot.instructions()] == ["red", "green", "blue"]
     assert main(["eval", "--policy", str(untrained), "--env", "board:BOARD", "--episodes", "1", "--workers", "1"]) == 2
     assert "this policy was trained for another robot" in capsys.readouterr().err
+
+
+def test_what_its_environment_lacks_is_one_line_before_anything_is_played(board: Path, untrained: Path, capsys) -> None:
+    from vla.bench.perturbations import Study, bench_perturbations
+
+    assert main(["eval", "--policy", str(untrained), "--env", "board:BOARD", "--episodes", "1", "--real-time"]) == 2
+    err = capsys.readouterr().err
+    assert "environment board/Board-v0 cannot run in real time" in err and err.count("\n") == 1
+    with pytest.raises(UserError, match="cannot be perturbed"):
+        bench_perturbations(Study("expert", "board:BOARD", ("all",), 1, 0), board / "out", 1, loaded=object())
+    assert not (board / "out" / "points").exists()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ def test_the_plain_algorithm_decodes_what_ours_does():
         np.testing.assert_allclose(ours.decode(ours.encode(chunk[None]))[0], theirs, atol=1e-6)
 
 
+def test_an_environment_that_always_draws_is_one_line():
+    pytest.importorskip("gym_aloha")
+    with pytest.raises(UserError, match="cannot run in real time or without pictures"):
+        actions.bench_actions("aloha", seed=0)
+
+
 def test_an_unknown_environment_is_named():
     with pytest.raises(UserError, match="no-such"):
         actions.bench_actions("no-such", seed=0)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import numpy as np
 from jaxtyping import Float
 from scipy.fft import dct, idct
@@ -23,7 +22,7 @@ from vla.actions.normalize import Quantiles
 from vla.bench.table import Row, report
 from vla.data.attempts import expert_maker
 from vla.data.workers import progress_bar
-from vla.robots.gym_sim import find_environment
+from vla.robots.gym_sim import find_environment, make_robot
 
 EPISODES, HELD_OUT = 40, 4
 """Of so many episodes every fourth is kept out of the fit and measured on."""
@@ -67,7 +66,7 @@ class PlainFast:
 def bench_actions(env: str, seed: int, episodes: int = EPISODES) -> dict[str, Any]:
     """Play `episodes` episodes from `seed` on, without pictures, and measure; returns the benchmark document.
 
-    Raises UserError if there is no such environment.
+    Raises UserError if there is no such environment, or it cannot do without pictures.
     """
     fitted_to, seen = _chunks(env, seed, episodes)
     ours, plain = FastTokens.fit(fitted_to), PlainFast(fitted_to)
@@ -93,15 +92,12 @@ def bench_actions(env: str, seed: int, episodes: int = EPISODES) -> dict[str, An
 
 def _chunks(env: str, seed: int, episodes: int) -> tuple[Float[np.ndarray, "N H A"], Float[np.ndarray, "M H A"]]:
     """Normalised chunks, to fit to and to measure on: all that lie within an episode."""
-    entry = find_environment(env)
-    make_expert = expert_maker(entry)
-    world: Any = gymnasium.make(entry.id, render=False, **entry.kwargs).unwrapped
+    make_expert = expert_maker(find_environment(env))
     played = []
-    with progress_bar("experts", episodes) as advance:
+    with make_robot(env, render=False) as robot, progress_bar("experts", episodes) as advance:
         for number in range(episodes):
-            played.append(_play(world, make_expert, seed + number))
+            played.append(_play(robot.environment, make_expert, seed + number))
             advance(1)
-    world.close()
     sets = [played[number] for number in range(episodes) if (number + 1) % HELD_OUT], played[HELD_OUT - 1 :: HELD_OUT]
     quantiles = Quantiles.fit(np.concatenate(sets[0]), clip=1.5)
     fitted_to, seen = (np.concatenate([_windows(quantiles.normalize(actions)) for actions in part]) for part in sets)

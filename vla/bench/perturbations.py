@@ -22,7 +22,7 @@ from vla.evaluation.pool import crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import check_policy
-from vla.robots.gym_sim import find_environment
+from vla.robots.gym_sim import find_environment, make_robot
 from vla.runtime.loop import Policy, Timing
 
 AS_TOLD = "as told"
@@ -79,6 +79,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     if loaded is None:
         check_policy(study.policy)
     assets.check_folder_writable(out, "--out")
+    make_robot(study.env, perturb=looks_of(tuple(PERTURBATIONS))).close()
     with crew(workers, loaded) as players:
         points = Points(out / "points", players, loaded is not None)
         outcomes = {one.name: _measure(study, one, points) for one in conditions()}

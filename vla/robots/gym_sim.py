@@ -61,6 +61,12 @@ class Environment:
     install: str = INSTALL_BENCH
 
 
+_LACKING = {
+    "perturb": "cannot be perturbed: it takes no argument perturb",
+    "render": "cannot run in real time or without pictures: it takes no argument render",
+}
+"""What an environment that does without one of the optional arguments cannot do."""
+
 RANDOMIZED_OR_NOT: tuple[Mapping[str, Any], ...] = ({"randomize": False}, {"randomize": True})
 
 _METAWORLD = Environment(
@@ -313,6 +319,11 @@ class GymRobot:
             return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
         except ValueError as error:
             raise UserError(f"environment {self._environment.id}: {error}") from None
+        except TypeError as error:
+            for argument, lacking in _LACKING.items():
+                if f"unexpected keyword argument '{argument}'" in str(error):
+                    raise UserError(f"environment {self._environment.id} {lacking}") from None
+            raise
         except ModuleNotFoundError as error:
             raise UserError(f"environment {self._environment.id}: Python package {error.name} is missing") from None
         except ImportError as error:
