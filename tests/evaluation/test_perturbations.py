@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 
+from gym_tabletop.assigned import AssignedTable
 from gym_tabletop.perturbation import LOOKS
 from vla.bench import perturbations
 from vla.bench.perturbations import AS_TOLD, Study, bench_perturbations, conditions
 from vla.cli import main
 from vla.errors import UserError
 from vla.evaluation.episode import Play, play_episode
-from vla.evaluation.evaluate import EvalOptions
+from vla.evaluation.evaluate import EvalOptions, evaluate
 from vla.evaluation.instructions import current, paraphrase, stranger
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of
+from vla.evaluation.report import conditions as conditions_in_words
 from vla.evaluation.setup import Setup
-from vla.robots.gym_sim import make_robot
+from vla.robots.gym_sim import GymRobot, make_robot
 
 SEED = 100_003
 
@@ -87,6 +89,22 @@ def test_a_paraphrased_episode_is_played_and_judged_as_before(expert, robot):
     assert result.success and result.original not in (None, result.instruction)
 
 
+@pytest.mark.parametrize(("task", "count"), [("changed", 1), ("lift", 0)])
+def test_an_episode_without_other_words_is_counted(expert_anywhere, task, count, monkeypatch, capsys):
+    monkeypatch.setattr(GymRobot, "max_steps", 2)
+    options = EvalOptions(task=task, perturb=("paraphrase",))
+    document = evaluate("expert", "tabletop-suite", 1, SEED, options, loaded=expert_anywhere)
+    assert document["counts"]["unparaphrased"] == count
+    said = "1 of them in their own words"
+    assert (said in capsys.readouterr().out) == (said in conditions_in_words(document)) == bool(count)
+
+
+def test_where_nothing_has_other_words_none_can_be_asked_for(expert_anywhere, monkeypatch):
+    monkeypatch.delattr(AssignedTable, "paraphrases")
+    with pytest.raises(UserError, match="cannot be paraphrased"):
+        evaluate("expert", "tabletop", 1, SEED, EvalOptions(perturb=("paraphrase",)), loaded=expert_anywhere)
+
+
 def test_where_a_scene_has_one_task_a_swap_tells_another_and_judges_its_own():
     pytest.importorskip("metaworld")
     with make_robot("metaworld-mt10", task="push-v3", lazy=True) as robot:
@@ -124,6 +142,7 @@ def test_the_table_pairs_every_condition_with_the_run_as_told(expert_anywhere, t
     monkeypatch.setattr(perturbations, "S2_DELAYS_S", (0.2,))  # fewer: an episode takes a second
     monkeypatch.setattr(perturbations, "S1_DELAYS", (2,))
     study = Study("expert", "tabletop", ("lift",), 1, SEED)
+    assert study.split == "train" and Study("expert", "aloha", ("all",), 1, SEED).split == "all"
     table = bench_perturbations(study, tmp_path, 1, loaded=expert_anywhere)
     assert set(table["conditions"]) == {one.name for one in conditions()}
     assert [row["name"] for row in table["rows"]] == [name for name in table["conditions"] if name != AS_TOLD]

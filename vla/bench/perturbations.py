@@ -12,9 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.points import Points, families_in_turn
+from vla.bench.points import Measured, Points, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
+from vla.evaluation.console import untold
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
 from vla.evaluation.perturbations import PERTURBATIONS, looks_of, words_of
@@ -31,7 +32,8 @@ S2_DELAYS_S, S1_DELAYS = (0.2, 0.5, 1.0), (2, 4, 8)
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured. tasks: families in turn, or ("all",): what each seed draws.
+    """What is measured. tasks: families in turn, or ("all",): what each seed draws. Words are those of training where
+    the environment tells them apart, so that a paraphrase is paired with what it was never like.
 
     Raises UserError if there is no such environment or task, or families outnumber the episodes.
     """
@@ -47,6 +49,13 @@ class Study:
             find_environment(self.env, task)
         if self.episodes < len(self.tasks):
             raise UserError(f"bench perturbations: {self.episodes} episodes cannot cover {len(self.tasks)} families")
+
+    @property
+    def split(self) -> str:
+        return "train" if "train" in find_environment(self.env).splits else "all"
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self) | {"tasks": list(self.tasks), "split": self.split}
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,13 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     if loaded is None:
         check_policy(study.policy)
     assets.check_folder_writable(out, "--out")
-    make_robot(study.env, perturb=looks_of(tuple(PERTURBATIONS))).close()
+    with make_robot(study.env, split=study.split, perturb=looks_of(tuple(PERTURBATIONS))) as robot:
+        robot.reset(study.seed)
+        robot.paraphrases()
     with crew(workers, loaded) as players:
         points = Points(out / "points", players, loaded is not None)
-        outcomes = {one.name: _measure(study, one, points) for one in conditions()}
-    document = {"study": vars(study) | {"tasks": list(study.tasks)}, "conditions": _compare(outcomes)}
+        found = {one.name: _measure(study, one, points) for one in conditions()}
+    document = {"study": study.to_dict(), "conditions": _compare(found)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     _plot(document["conditions"], out / "perturbations.png")
     (out / "perturbations.md").write_text(_page(study, document["conditions"]), encoding="utf-8")
@@ -98,23 +109,22 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
     return table | {"conditions": document["conditions"]}
 
 
-def _measure(study: Study, one: Condition, points: Points) -> list[bool]:
-    asked = {
-        "study": vars(study) | {"tasks": list(study.tasks)},
-        "condition": vars(one) | {"perturb": list(one.perturb)},
-    }
+def _measure(study: Study, one: Condition, points: Points) -> Measured:
+    asked = {"study": study.to_dict(), "condition": vars(one) | {"perturb": list(one.perturb)}}
     play = Play(Timing(one.s2_delay, None, one.s1_delay), choice=words_of(one.perturb) or "given")
-    setup = Setup(study.policy, study.env, play=play, looks=looks_of(one.perturb))
+    setup = Setup(study.policy, study.env, split=study.split, play=play, looks=looks_of(one.perturb))
     parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
-    return points.measure(one.name.replace(" ", "-"), asked, parts).outcomes
+    return points.measure(one.name.replace(" ", "-"), asked, parts)
 
 
-def _compare(outcomes: dict[str, list[bool]]) -> dict[str, dict[str, Any]]:
+def _compare(found: dict[str, Measured]) -> dict[str, dict[str, Any]]:
     """Per condition its success with interval, and the paired difference to the run as told."""
-    told = outcomes[AS_TOLD]
+    told = found[AS_TOLD].outcomes
     return {
-        name: success_summary(done) | {"outcomes": done, "difference": vars(paired_difference(done, told))}
-        for name, done in outcomes.items()
+        name: success_summary(one.outcomes)
+        | {"outcomes": one.outcomes, "difference": vars(paired_difference(one.outcomes, told))}
+        | {"unparaphrased": one.unparaphrased}
+        for name, one in found.items()
     }
 
 
@@ -139,6 +149,7 @@ def _page(study: Study, found: dict[str, dict[str, Any]]) -> str:
         f"Policy `{study.policy}` in `{study.env}` ({', '.join(study.tasks)}): {study.episodes} episodes a row, of the",
         f"same seeds, from {study.seed}; no delays but in the rows that name them. The difference to the run as",
         "told is in points, paired by episode, with its 95 % interval (Bonett and Price 2012).",
+        *(["Told are words of training."] if study.split == "train" else []),
         "",
         "![success by condition](perturbations.png)",
         "",
@@ -148,6 +159,8 @@ def _page(study: Study, found: dict[str, dict[str, Any]]) -> str:
     for name, one in found.items():
         low, high = (100 * bound for bound in one["ci95"])
         cell = "" if name == AS_TOLD else in_points(one["difference"])
+        if note := untold(one["unparaphrased"]):
+            name = f"{name} ({note})"
         lines.append(f"| {name} | {100 * one['success_rate']:.0f} % ({low:.0f}-{high:.0f}) | {cell} |")
     lines += ["", *(f"- {name}: {what}." for name, what in PERTURBATIONS.items())]
     if find_environment(study.env).package:

@@ -16,10 +16,13 @@ from vla.policies import weights_of
 
 @dataclass(frozen=True)
 class Measured:
-    """outcomes: in seed order. s1_ms: percentiles of a chunk's computation."""
+    """outcomes: in seed order. s1_ms: percentiles of a chunk's computation. unparaphrased: episodes that had no other
+    words, although these were wanted.
+    """
 
     outcomes: list[bool]
     s1_ms: dict[str, float | None]
+    unparaphrased: int = 0
 
 
 def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: int) -> list[Part]:
@@ -63,7 +66,7 @@ class Points:
             then["weights"] = wanted["weights"]
             self._say_taken_as_is()
         if then == wanted:
-            return Measured(known["outcomes"], known.get("s1_ms", {}))
+            return Measured(known["outcomes"], known.get("s1_ms", {}), known.get("unparaphrased", 0))
         if then | {"weights": ""} != wanted | {"weights": ""}:
             raise UserError(f"bench: {file} is of another study; choose another --out")
         print(f"bench: {file} is of other weights of this policy; measured again")
@@ -72,12 +75,14 @@ class Points:
     def _play(self, file: Path, wanted: dict[str, Any], parts: Sequence[Part]) -> Measured:
         outcomes: dict[int, bool] = {}
         chunks: list[float] = []
+        unparaphrased = 0
         with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
             for result in self._players.play(parts):
                 outcomes[result.index] = result.success
                 chunks += result.s1_ms
+                unparaphrased += result.counts.get("unparaphrased", 0)
                 show(result)
-        found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks))
+        found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks), unparaphrased)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")

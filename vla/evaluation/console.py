@@ -78,11 +78,18 @@ def print_summary(document: Mapping[str, Any]) -> None:
         table.add_row(f"held-out {name}", *_cells(group))
     out = Console()
     out.print(table)
+    if note := untold(document["counts"].get("unparaphrased", 0)):
+        out.print(note, highlight=False)
     latency = document["latency"]
     for key, name, unit in (("s1_ms", "S1", "ms"), ("s2_ms", "S2", "ms"), ("s2_age_s", "age of thoughts", "s")):
         if latency[key]["p50"] is not None:
             shown = ", ".join(f"{percent} {value:.3g} {unit}" for percent, value in latency[key].items())
             out.print(f"{name}: {shown}", highlight=False)
+
+
+def untold(count: int) -> str:
+    """Of episodes that were to be paraphrased."""
+    return f"{count} of them in their own words, because they have no others" if count else ""
 
 
 def _cells(group: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -102,6 +102,7 @@ def play_episode(
     if wanted not in (given, stranger):
         robot.set_instruction(wanted)
     possible = robot.instructions()  # what is done by the end cannot be asked any more
+    unparaphrased = count_unparaphrased(robot, play.choice)
     loop = build_loop(
         play.variant,
         policy,
@@ -126,7 +127,7 @@ def play_episode(
         s1_ms=trace.s1_ms,
         s2_ms=trace.s2_ms,
         s2_age_s=trace.s2_age_s,
-        counts=dict(trace.counts()),
+        counts=dict(trace.counts()) | unparaphrased,
     )
 
 
@@ -147,6 +148,11 @@ def choose(robot: SimulatedRobot, choice: Choice, seed: int, index: int) -> str:
     if choice == "tour":
         return instructions.tour(robot, seed, index)
     return robot.instruction
+
+
+def count_unparaphrased(robot: SimulatedRobot, choice: Choice) -> dict[str, int]:
+    """Whether other words are wanted of an episode that has none, for `EpisodeResult.counts`: before it is played."""
+    return {"unparaphrased": int(not robot.paraphrases())} if choice == "paraphrase" else {}
 
 
 def replaced(last: str, first: str, given: str, choice: Choice) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vla.evaluation import instructions
-from vla.evaluation.episode import EpisodeResult, choose, replaced
+from vla.evaluation.episode import EpisodeResult, choose, count_unparaphrased, replaced
 from vla.evaluation.pool import Job
 from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
 from vla.evaluation.setup import Setup
@@ -62,7 +62,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
         s1_ms=list(telemetry.s1_ms),
         s2_ms=list(telemetry.s2_ms),
         s2_age_s=list(telemetry.ages),
-        counts=_counts(result),
+        counts=_counts(result) | count_unparaphrased(twin, setup.play.choice),
         limited=_limited(result),
         delays={
             "s2_delay": list(telemetry.s2_delays),

@@ -8,6 +8,7 @@ from typing import Any
 
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
+from vla.evaluation.console import untold
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.perturbations import PERTURBATIONS
 from vla.evaluation.setup import media_path
@@ -65,6 +66,8 @@ def conditions(document: Mapping[str, Any]) -> str:
     elif options["variant"] != "two-speed":
         parts.append(options["variant"])
     parts += [PERTURBATIONS[name] for name in options["perturb"]]
+    if note := untold(document["counts"].get("unparaphrased", 0)):
+        parts.append(note)
     for key in ("task", "split"):
         if options[key] != "all":
             parts.append(f"{key} {options[key]}")

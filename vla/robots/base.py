@@ -114,7 +114,7 @@ class SimulatedRobot(Robot, Protocol):
         ...
 
     def paraphrases(self) -> list[str]:
-        """What is asked now, in words that are held out from demonstrations."""
+        """What is asked now, in words that are held out from demonstrations; UserError if its world never has any."""
         ...
 
     def others(self) -> list[str]:

@@ -232,7 +232,11 @@ class GymRobot:
         return list(self._connected().unwrapped.instructions())
 
     def paraphrases(self) -> list[str]:
-        return list(getattr(self._connected().unwrapped, "paraphrases", list)())
+        """Raises UserError if the environment never has any."""
+        paraphrases = getattr(self._connected().unwrapped, "paraphrases", None)
+        if paraphrases is None:
+            raise UserError(f"environment {self._environment.id} cannot be paraphrased: it has no other words")
+        return list(paraphrases())
 
     def others(self) -> list[str]:
         return list(getattr(self._connected().unwrapped, "others", list)())

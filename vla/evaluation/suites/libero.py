@@ -115,10 +115,6 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def instructions(self) -> list[Request]:
         return [Request(self.task_description, self.task)]
 
-    def paraphrases(self) -> list[str]:
-        """None: LIBERO has one sentence for each task."""
-        return []
-
     def others(self) -> list[str]:
         """What the other tasks of the suite are asked for in; that is not judged here."""
         texts = (self._benchmark.get_task(int(number)).language for number in LIBERO_TASKS)
