@@ -42,6 +42,7 @@ def measure(folder, policy, crew, **asked):
 def test_what_is_known_is_read_and_not_played_again(policy, tmp_path):
     crew = Crew()
     first = measure(tmp_path / "points", policy, crew)
+    assert (first[0].s1_ms["p50"], first[0].s2_ms["p50"]) == (1, 2)
     assert measure(tmp_path / "points", policy, crew) == first and crew.played == 2
     with pytest.raises(UserError, match="another study"):
         measure(tmp_path / "points", policy, crew, study="yours")

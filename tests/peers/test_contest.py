@@ -108,8 +108,10 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
     rows = document["policies"]
     assert rows["one"]["parameters"] > rows["two"]["parameters"] > 0
     assert rows["two"]["success"]["no delay"]["difference"]["value"] == 0
-    assert rows["one"]["chunk_ms"]["p99"] >= rows["one"]["chunk_ms"]["p50"] > 0
+    for what in ("chunk_ms", "thought_ms"):
+        assert rows["one"][what]["p99"] >= rows["one"][what]["p50"] > 0
     page = (tmp_path / "policies.md").read_text()
+    assert "| chunk p50 / p99 (ms) | thought p50 / p99 (ms) |" in page
     assert "| two | 1" in page and "LeRobot's act, batch 2, text 16" in page
     assert (tmp_path / "policies.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "policies.json").read_text())["policies"] == rows

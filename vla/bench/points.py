@@ -16,13 +16,14 @@ from vla.policies import weights_of
 
 @dataclass(frozen=True)
 class Measured:
-    """outcomes: in seed order. s1_ms: percentiles of a chunk's computation. unparaphrased: episodes that had no other
-    words, although these were wanted.
+    """outcomes: in seed order. s1_ms, s2_ms: percentiles of a chunk's and a thought's computation, empty if they were
+    not kept. unparaphrased: episodes that had no other words, although these were wanted.
     """
 
     outcomes: list[bool]
     s1_ms: dict[str, float | None]
-    unparaphrased: int = 0
+    s2_ms: dict[str, float | None]
+    unparaphrased: int
 
 
 def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: int) -> list[Part]:
@@ -66,7 +67,8 @@ class Points:
             then["weights"] = wanted["weights"]
             self._say_taken_as_is()
         if then == wanted:
-            return Measured(known["outcomes"], known.get("s1_ms", {}), known.get("unparaphrased", 0))
+            ms = (known.get(name, {}) for name in ("s1_ms", "s2_ms"))
+            return Measured(known["outcomes"], *ms, known.get("unparaphrased", 0))
         if then | {"weights": ""} != wanted | {"weights": ""}:
             raise UserError(f"bench: {file} is of another study; choose another --out")
         print(f"bench: {file} is of other weights of this policy; measured again")
@@ -75,14 +77,17 @@ class Points:
     def _play(self, file: Path, wanted: dict[str, Any], parts: Sequence[Part]) -> Measured:
         outcomes: dict[int, bool] = {}
         chunks: list[float] = []
+        thoughts: list[float] = []
         unparaphrased = 0
         with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
             for result in self._players.play(parts):
                 outcomes[result.index] = result.success
                 chunks += result.s1_ms
+                thoughts += result.s2_ms
                 unparaphrased += result.counts.get("unparaphrased", 0)
                 show(result)
-        found = Measured([outcomes[index] for index in sorted(outcomes)], percentiles(chunks), unparaphrased)
+        done = [outcomes[index] for index in sorted(outcomes)]
+        found = Measured(done, percentiles(chunks), percentiles(thoughts), unparaphrased)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")

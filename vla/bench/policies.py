@@ -6,7 +6,7 @@ What is trained and measured is kept in the output folder, so that an interrupte
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,9 @@ def _row(trained: Trained, found: dict[str, Measured], reference: dict[str, list
         | {"outcomes": one.outcomes, "difference": vars(paired_difference(one.outcomes, reference[name]))}
         for name, one in found.items()
     }
-    speed = found["no delay"].s1_ms
-    return {"parameters": _parameters(trained.policy), **vars(trained), "chunk_ms": speed, "success": success}
+    told = found["no delay"]
+    speed = {"chunk_ms": told.s1_ms, "thought_ms": told.s2_ms}
+    return {"parameters": _parameters(trained.policy), **vars(trained), **speed, "success": success}
 
 
 def _parameters(folder: str) -> int:
@@ -156,20 +157,20 @@ def _page(contest: Contest, field: Field, rows: dict[str, dict[str, Any]]) -> st
         f"Each for {contest.seconds / 60:g} minutes on the same machine and data, then {contest.episodes} episodes of",
         f"`{contest.env}` ({', '.join(contest.tasks)}) from seed {contest.seed}, the same for all. Success with its",
         f"95 % interval; in brackets the paired difference to `{first}`, in points, with its interval. A chunk is",
-        "computed on one thread. Still scenes, where there are any, teach ours only: LeRobot's have no use for them.",
+        "computed on one thread. Ours needs a thought beside it, without delay for each; LeRobot's look and read in",
+        "their chunk. Still scenes, where there are any, teach ours only: LeRobot's have no use for them.",
         "",
         "![success](policies.png)",
         "",
-        f"| | parameters | training samples/s | chunk p50 / p99 (ms) | {' | '.join(CONDITIONS)} |",
-        "|---" * (4 + len(CONDITIONS)) + "|",
+        "| | parameters | training samples/s | chunk p50 / p99 (ms) | thought p50 / p99 (ms) "
+        f"| {' | '.join(CONDITIONS)} |",
+        "|---" * (5 + len(CONDITIONS)) + "|",
     ]
     for name, row in rows.items():
-        chunk = " / ".join(
-            "-" if row["chunk_ms"][key] is None else f"{row['chunk_ms'][key]:.1f}" for key in ("p50", "p99")
-        )
+        speeds = f"{_speed(row['chunk_ms'])} | {_speed(row['thought_ms'])}"
         cells = [_cell(one, name == first) for one in row["success"].values()]
         size = f"{row['parameters'] / 1e6:.2f} M"
-        lines.append(f"| {name} | {size} | {row['samples_per_s']:.0f} | {chunk} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {size} | {row['samples_per_s']:.0f} | {speeds} | {' | '.join(cells)} |")
     lines += [
         "",
         "When S2 is late: ours at two speeds; a peer with embedded words hears them late and looks by itself; one that",
@@ -188,6 +189,11 @@ def _listed(entrant: Entrant) -> str:
     peer = entrant.peer
     options = json.dumps(peer.options)
     return f"LeRobot's {peer.type}, batch {peer.batch}, text {peer.text}, lr {entrant.loop.lr:g}, {options}"
+
+
+def _speed(ms: Mapping[str, float | None]) -> str:
+    """Of a measurement that kept them: p50 / p99."""
+    return " / ".join("-" if ms.get(key) is None else f"{ms[key]:.1f}" for key in ("p50", "p99"))
 
 
 def _cell(one: dict[str, Any], first: bool) -> str:
