@@ -34,6 +34,13 @@ def test_every_way_to_run_is_measured_at_every_delay_and_a_second_run_only_reads
         bench_latency(Study("expert", None, "tabletop", ("lift",), 2, 100_000), tmp_path, 1, loaded=expert_anywhere)
 
 
+def test_nothing_is_so_many_times_better_than_what_never_succeeds():
+    at = f"{latency.USUAL_S2_DELAY_S:g}"
+    curves = {latency.OURS: {at: {"success_rate": 0.9}}, "blind": {at: {"success_rate": 0.0}}}
+    (row,) = latency._rows({"curves": {"s2_delay": curves}})
+    assert (row.value, row.peer_value, row.ratio) == (0.9, 0.0, None)
+
+
 def test_paired_differences_hold_what_unpaired_ones_lose():
     ours, theirs = [True] * 80 + [False] * 20, [True] * 70 + [False] * 30
     difference = paired_difference(ours, theirs)

@@ -135,7 +135,7 @@ def _rows(document: dict[str, Any]) -> list[Row]:
     curves = document["curves"]["s2_delay"]
     ours = curves[OURS][at]["success_rate"]
     return [
-        Row(f"success at S2 delay {at} s", ours, "share", name, max(curve[at]["success_rate"], 1e-9))
+        Row(f"success at S2 delay {at} s", ours, "share", name, curve[at]["success_rate"])
         for name, curve in curves.items()
         if name != OURS
     ]
