@@ -2,7 +2,7 @@
 
 import pytest
 
-from vla.bench.words import Said, bench_words
+from vla.bench.words import Said, _once, bench_words
 from vla.cli import main
 
 
@@ -21,6 +21,11 @@ def test_progress_is_judged_by_its_distance():
     late = said("at <loc32><loc32> grasp it, 70 percent", "at <loc32><loc32> grasp it, 40 percent")
     assert late.right and late.progress_error == pytest.approx(0.3)
     assert said("yes", "yes").progress_error is None
+
+
+def test_what_training_asks_twice_is_asked_once():
+    told, step = {"kind": "instruction", "prompt": "lift it"}, {"kind": "subtask", "prompt": "lift it: what now?"}
+    assert _once([told, dict(told), step]) == [told, step]
 
 
 def test_the_shipped_s2_beats_a_guess_on_new_scenes(capsys):

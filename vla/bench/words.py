@@ -82,7 +82,7 @@ def bench_words(policy: str, env: str, scenes: int, seed: int, workers: int, loa
 def _ask_all(s2: SlowSystem, stills: StillScenes) -> dict[str, list[Said]]:
     import torch
 
-    asked = [(scene, question) for scene in range(len(stills)) for question in stills.questions(scene)]
+    asked = [(scene, question) for scene in range(len(stills)) for question in _once(stills.questions(scene))]
     # Answers of one batch take as long as its longest.
     asked.sort(key=lambda pair: (pair[1]["kind"], len(pair[1]["answer"])))
     by_kind: dict[str, list[Said]] = {}
@@ -94,6 +94,11 @@ def _ask_all(s2: SlowSystem, stills: StillScenes) -> dict[str, list[Said]]:
                 by_kind.setdefault(question["kind"], []).append(Said(question, answer))
             advance(len(batch))
     return by_kind
+
+
+def _once(questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Training asks some of them twice, to weigh more; here they would count as independent."""
+    return list({(question["kind"], question["prompt"]): question for question in questions}.values())
 
 
 def _rows(kind: str, said: Sequence[Said], size: int) -> list[Row]:
