@@ -132,11 +132,24 @@ class AssignedTable(Table):
         return now.skill.done(now.request, self.scene(), self.physics())
 
     def _change_mind(self, rng: np.random.Generator) -> None:
-        """Ask for something else, with another target, if the scene allows it."""
-        other = {"changed": self.tasks["changed"]}
-        for _ in range(20):
-            assignment = choose(rng, self.scene(), other, self.split)
-            if assignment is None or assignment.request.target != self._assignment.request.target:
-                break
+        """Ask for something else, with another target, if the scene allows it.
+
+        Where that has to be a held-out pair a scene mostly has one only: what is wanted then may be anything.
+        """
+        assignment = self._another(rng, self.split)
+        if self.split == "pair" and (assignment is None or not self._is_new(assignment)):
+            assignment = self._another(rng, "all")
         if assignment is not None:
             self._give(assignment)
+
+    def _another(self, rng: np.random.Generator, split: str) -> Assignment | None:
+        """What else could be asked for, of another target unless that is not to be had; None if nothing can."""
+        other = {"changed": self.tasks["changed"]}
+        for _ in range(20):
+            assignment = choose(rng, self.scene(), other, split)
+            if assignment is None or self._is_new(assignment):
+                break
+        return assignment
+
+    def _is_new(self, assignment: Assignment) -> bool:
+        return assignment.request.target != self._assignment.request.target

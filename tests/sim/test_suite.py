@@ -103,6 +103,17 @@ def test_of_two_things_the_second_counts_only_after_the_first(make):
     assert len(env.assignment.stages) == 2
 
 
+@pytest.mark.parametrize("split", ["train", "pair"])
+def test_a_changed_mind_wants_something_else(make, split):
+    env = make(task="changed", split=split)
+    for seed in range(5):
+        env.reset(seed=seed)
+        first = env.assignment
+        while env.assignment is first:
+            env.step(REST)
+        assert env.assignment.request.target != first.request.target and first.split == split
+
+
 class Backwards:
     """The table as an expert sees it who does the second thing first."""
 
