@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import yaml
 pytest.importorskip("lerobot")
 
 from vla import assets
-from vla.bench import policies
+from vla.bench import contest, policies
 from vla.bench.contest import Entrant, Field, content, load_field, train_entrant
 from vla.bench.policies import Contest, _claim, bench_policies, entrants
 from vla.data.cache import FrameCache
@@ -97,6 +98,21 @@ def test_it_trains_for_its_time_and_is_a_checkpoint_of_lerobots(frames, tmp_path
     peer = PeerPolicy.from_pretrained(trained.policy)
     assert peer.config.replan_steps == 6 and peer.policy.config.chunk_size == 12
     assert train_entrant(tiny("act"), [frames], 0.5, tmp_path, "cpu") == trained, "read, not trained again"
+
+
+def test_the_wall_time_of_an_interrupted_training_counts(frames, tmp_path, monkeypatch):
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(contest, "_train_peer", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_entrant(tiny("act"), [frames], 0.1, tmp_path, "cpu")
+    before = float((tmp_path / "wall_s.txt").read_text())
+    trained = train_entrant(tiny("act"), [frames], 0.1, tmp_path, "cpu")
+    assert before > 0 and trained.wall_s >= before + trained.seconds
+
+
+def interrupt(*_):
+    time.sleep(0.01)
+    raise KeyboardInterrupt
 
 
 def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Trained:
-    """policy: its folder. seconds: in the training loop; wall_s: everything, preparing data included."""
+    """policy: its folder. seconds: in the training loop; wall_s: everything, preparing data included, in all calls."""
 
     policy: str
     seconds: float
@@ -102,18 +103,29 @@ def train_entrant(entrant: Entrant, datasets: Sequence[Path], seconds: float, ou
     done = out / "trained.json"
     if done.is_file():
         return Trained(**json.loads(done.read_text(encoding="utf-8")))
-    begin = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    if entrant.peer is not None:
-        batches = _train_peer(entrant, entrant.peer, datasets, seconds, out / "run", device)
-    else:
-        batches = _train_ours(entrant, datasets, seconds, out, device)
+    wall_s = out / "wall_s.txt"
+    with _added_to(wall_s):
+        if entrant.peer is not None:
+            batches = _train_peer(entrant, entrant.peer, datasets, seconds, out / "run", device)
+        else:
+            batches = _train_ours(entrant, datasets, seconds, out, device)
     logs = {folder: _last_line(folder / LOG) for folder in batches}
     spent = sum(line["spent_s"] for line in logs.values())
     samples = sum(line["step"] * batches[folder] for folder, line in logs.items())
-    found = Trained(str(out / "run" / "policy"), spent, time.monotonic() - begin, samples / spent)
+    found = Trained(str(out / "run" / "policy"), spent, float(wall_s.read_text()), samples / spent)
     done.write_text(json.dumps(vars(found)), encoding="utf-8")
     return found
+
+
+@contextmanager
+def _added_to(file: Path) -> Iterator[None]:
+    """Adds the seconds until the end, or an interruption, to those that the file has of earlier calls."""
+    before, begin = float(file.read_text()) if file.is_file() else 0.0, time.monotonic()
+    try:
+        yield
+    finally:
+        file.write_text(str(before + time.monotonic() - begin))
 
 
 def _train_ours(entrant: Entrant, datasets: Sequence[Path], seconds: float, out: Path, device: str) -> dict[Path, int]:
