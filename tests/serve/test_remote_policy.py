@@ -17,7 +17,7 @@ from websockets.sync.server import serve
 from vla.cli import main
 from vla.errors import Unreachable, UserError
 from vla.evaluation.episode import Play, play_episode
-from vla.policies import load_here, load_policy
+from vla.policies import load_here, load_policy, weights_of
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
 from vla.runtime.threaded_pilot import ThreadedPilot
@@ -54,6 +54,7 @@ def test_an_episode_has_the_same_actions(server):
         return result, np.array(sent.actions)
 
     with RemotePolicy(server.url) as remote:
+        assert remote.metadata["weights"].startswith(weights_of(server.url))
         there, actions = play(remote)
     here, wanted = play(load_policy("tabletop"))
     np.testing.assert_allclose(actions, wanted, atol=1e-5)

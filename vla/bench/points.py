@@ -67,8 +67,8 @@ class Points:
             then["weights"] = wanted["weights"]
             self._say_taken_as_is()
         if then == wanted:
-            ms = (known.get(name, {}) for name in ("s1_ms", "s2_ms"))
-            return Measured(known["outcomes"], *ms, known.get("unparaphrased", 0))
+            s1_ms, s2_ms = (known.get(name, {}) for name in ("s1_ms", "s2_ms"))
+            return Measured(known["outcomes"], s1_ms, s2_ms, known.get("unparaphrased", 0))
         if then | {"weights": ""} != wanted | {"weights": ""}:
             raise UserError(f"bench: {file} is of another study; choose another --out")
         print(f"bench: {file} is of other weights of this policy; measured again")
