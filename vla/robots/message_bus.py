@@ -102,8 +102,8 @@ class MessageBus(ABC):
 def _keep_freed_memory() -> None:
     """Have the C library keep what is freed for what is allocated next.
 
-    glibc otherwise gives the memory of each large message back to the kernel and gets it anew, empty, page by page, which
-    takes several times as long as to write the message.
+    glibc otherwise gives the memory of each large message back to the kernel and gets it anew, empty, page by page,
+    which takes several times as long as to write the message.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
