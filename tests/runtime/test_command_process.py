@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from joint_robot import HOME, POLITE, joint_spec, long_chunk, read_log
+from joint_robot import HOME, POLITE, JointRobot, joint_spec, long_chunk, read_log
 
 from vla import assets
 from vla.errors import UserError
-from vla.processes import Maker, real_time
-from vla.runtime.command_loop import Settings
+from vla.processes import SPAWN, Maker, real_time
+from vla.runtime.command_loop import CommandLoop, Settings
 from vla.runtime.command_process import CommandProcess
+from vla.runtime.safety_gate import SafetyGate
+from vla.shared_slot import Slot, slot_memory
 from vla.spec import RobotSpec
 
 SPEC = joint_spec(RobotSpec.load(assets.find("robot", "tabletop")))
@@ -134,6 +136,29 @@ def test_a_stop_lasts_when_the_process_is_killed_and_started_again_until_it_is_r
         assert stream.state().stopped is None
     finally:
         stream.close(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "follows"),
+    [
+        (["reset", "stop"], False),
+        (["stop", "reset"], True),
+        (["stop", "reset", "stop"], False),
+        (["reset", "stop", "reset"], True),
+    ],
+)
+def test_of_a_stop_and_a_reset_that_are_heard_together_the_later_is_obeyed_last(tmp_path, wishes, follows):
+    robot, gate = JointRobot(SPEC, str(tmp_path / "log")), SafetyGate(SPEC)
+    gate.reset(*robot.measure())
+    gate.stop("before")
+    chunks, heard, states = (slot_memory(SPAWN, 1 << 16) for _ in range(3))
+    loop = CommandLoop(gate, robot, POLITE, Slot(chunks), Slot(heard), Slot(states), "")
+    stream = make(tmp_path / "log")
+    stream._wishes = Slot(heard)
+    for wish in wishes:
+        stream.reset() if wish == "reset" else stream.stop("enough")
+    assert (loop.tick(0.0).stopped is None) == follows
+    robot.close()
 
 
 def test_when_its_parent_is_killed_the_robot_stops_smoothly_and_nothing_is_left(tmp_path):

@@ -158,10 +158,12 @@ class CommandLoop:
                 self._stream.drop()
 
     def _obey(self, wished: Wishes, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:
-        before, self._wished = self._wished, wished
-        if wished.stops > before.stops:
+        before, self._wished = self._wished.newest, wished
+        if before < wished.reset < wished.stop:
+            self._reset(measured, gripper)
+        if before < wished.stop:
             self._gate.stop(wished.reason)
-        if wished.resets > before.resets:
+        if max(before, wished.stop) < wished.reset:
             self._reset(measured, gripper)
 
     def _reset(self, measured: Float[np.ndarray, " N"], gripper: float | None) -> None:

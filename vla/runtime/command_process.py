@@ -50,7 +50,7 @@ class CommandProcess(Running):
         self._stopped = self.state().stopped or self._stopped
         self._wished, self._state = Wishes(), CommandState()
         # There before the process is: it begins stopped, and follows no chunk until a reset.
-        self._wish(stops=0 if self._stopped is None else 1, reason=self._stopped or "")
+        self._wish(stop=0 if self._stopped is None else 1, reason=self._stopped or "")
         self._part.start()
         self.wait(lambda state: state.phase != "starting", timeout, "the command process has not started")
 
@@ -65,12 +65,12 @@ class CommandProcess(Running):
     def stop(self, reason: str) -> None:
         """Brake and hold until `reset`, also when the process is started again meanwhile."""
         self._stopped = self._stopped or reason
-        self._wish(stops=self._wished.stops + 1, reason=reason)
+        self._wish(stop=self._wished.newest + 1, reason=reason)
 
     def reset(self) -> None:
         """Follow chunks again after a stop; refused, and told in `state().error`, unless the robot is at rest."""
         self._stopped = None
-        self._wish(resets=self._wished.resets + 1)
+        self._wish(reset=self._wished.newest + 1)
 
     def state(self) -> CommandState:
         """The newest sample."""

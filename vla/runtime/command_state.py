@@ -22,11 +22,16 @@ _STATE = struct.Struct("<QddQII")
 
 @dataclass(frozen=True)
 class Wishes(JsonMessage):
-    """What the parent wants besides motion. resets, stops: how often it has asked; reason: of the last stop."""
+    """What the parent wants besides motion. reset, stop: the number of the newest, which are counted together, so that
+    the higher came later; reason: of the newest stop."""
 
-    resets: int = 0
-    stops: int = 0
+    reset: int = 0
+    stop: int = 0
     reason: str = ""
+
+    @property
+    def newest(self) -> int:
+        return max(self.reset, self.stop)
 
 
 @dataclass(frozen=True)
