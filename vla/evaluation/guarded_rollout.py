@@ -14,14 +14,11 @@ from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 from vla.processes import terminated_as_interrupted
 from vla.robots.base import Robot, SensesLost
 from vla.runtime.clock import Beat
-from vla.runtime.guarded import GuardedRobot
+from vla.runtime.guarded import REST_S, GuardedRobot
 from vla.runtime.loop import Policy
 from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.s2.places import plain_words
 from vla.spec import RobotSpec
-
-REST_S = 20.0
-"""After so long the end comes, though the gate should still brake."""
 
 
 @dataclass(frozen=True)

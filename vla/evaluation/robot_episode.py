@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vla.errors import UserError
 from vla.robots.base import Observation
 from vla.robots.dds import DdsRobot, Interrupted
-from vla.runtime.guarded import GuardedRobot
+from vla.runtime.guarded import REST_S, GuardedRobot
 from vla.runtime.loop import ControlLoop, Timing
 from vla.runtime.pilot import Policy, rest_action
 from vla.runtime.telemetry import StepView, Trace
@@ -26,8 +26,6 @@ from vla.spec import RobotSpec
 Outcome = Literal["success", "timeout", "canceled", "stopped", "failed"]
 Action = NDArray[np.float32]
 
-BRAKING_S = 0.1
-"""So long, on the robot's clock, the gate may take to bring the arm to rest."""
 _PLACE = re.compile(r"\s*(\bat\s*)?(<loc\d+>\s*)+")
 _PERCENT = re.compile(r"\s*\b(\d+) percent\s*$")
 
@@ -222,8 +220,8 @@ class GatedRobot:
         return self._last
 
     def rest(self) -> None:
-        """Brake, from where the robot was told to be."""
-        for _ in range(math.ceil(BRAKING_S * self.spec.rate_hz)):
+        """Brake, from where the robot was told to be, for as long as its limits ask."""
+        for _ in range(math.ceil(REST_S * self.spec.rate_hz)):
             if self._guarded is None or self._lost or self._guarded.gate.at_rest:
                 return
             self._guarded.send(self._guarded.check(None, self.seen.stamp, self.seen))

@@ -12,6 +12,9 @@ from vla.runtime.kinematics import Joints
 from vla.runtime.safety_gate import Passed, SafetyGate
 from vla.spec import si_scale
 
+REST_S = 20.0
+"""Seconds of samples after which a run ends, though the gate should still brake."""
+
 
 class GuardedRobot:
     """`robot` must be connected. Raises UserError as `SafetyGate`, or if the spec's state has no joints to look at."""
