@@ -11,11 +11,10 @@ import re
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 from vla.errors import UserError
@@ -24,6 +23,7 @@ SPAWN = multiprocessing.get_context("spawn")
 """Forking a process that has threads (torch has, and so has OpenGL) copies locks that nobody will release."""
 _PREFIX = "vla-"
 """Before the names of parts, among the processes of the system."""
+_TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,18 @@ class Running(ABC):
 
 
 class Ending:
-    """True once the process is told to end: by SIGTERM or by the death of its parent. Ctrl-C is the parent's to handle.
+    """True once the process is told to end: by SIGTERM or by the death of its parent. What a terminal sends to all of
+    its processes, Ctrl-C and the hang-up, is the parent's to handle.
 
-    interrupt: end at Ctrl-C too.
+    interrupt: end at those too.
     """
 
     def __init__(self, parent: int, interrupt: bool = False) -> None:
         self._parent = parent
         self._told = False
         signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note if interrupt else signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note if interrupt else signal.SIG_IGN)
 
     def __bool__(self) -> bool:
         return self._told or self.orphaned
@@ -191,28 +193,38 @@ def real_time(priority: int, core: int | None) -> str:
 
 @contextmanager
 def interruption_noted() -> Iterator[Callable[[], bool]]:
-    """Gives whether Ctrl-C has come, which is raised at the end of the block. For loops on libraries that call back:
-    Python drops what is raised within a callback of C code, and the interruption with it.
+    """Gives whether Ctrl-C, SIGTERM or a hang-up has come, raised as Ctrl-C at the end of the block. For loops on
+    libraries that call back: Python drops what is raised within a callback of C code, and the interruption with it.
     """
     came = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
+    with _handled((signal.SIGINT, *_TERMINATIONS), came.append):
         yield lambda: bool(came)
-    finally:
-        signal.signal(signal.SIGINT, before)
     if came:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended in order."""
+    """SIGTERM and a hang-up unwind the stack as Ctrl-C does, so that processes are ended in order.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    A hang-up comes twice where a shell dies with its terminal: after the first signal no hang-up is heard.
+    """
+
+    def interrupt(number: int) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    with _handled(_TERMINATIONS, interrupt):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[signal.Signals], handle: Callable[[int], None]) -> Iterator[None]:
+    """But for hang-ups under nohup, which are ignored."""
+    heard = [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: handle(number)) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

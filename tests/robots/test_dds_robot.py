@@ -97,7 +97,8 @@ def test_a_robot_that_does_not_wait_is_driven_through_the_safety_gate(domain: in
     fake.close()
 
 
-def test_ctrl_c_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, monkeypatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, monkeypatch, number) -> None:
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.policies import load_policy
 
@@ -106,17 +107,17 @@ def test_ctrl_c_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, mon
     def commanded(robot: DdsRobot, action: np.ndarray) -> np.ndarray:
         steps.append(action)
         if len(steps) == 5:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return command(robot, action)
 
     monkeypatch.setattr(DdsRobot, "command", commanded)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background is born deaf
+    handler = signal.signal(number, signal.default_int_handler)  # a test run in the background is born deaf
     try:
         with sim_process(domain, "--lockstep"), pytest.raises(KeyboardInterrupt):
             policy = load_policy("tabletop")
             dds_rollout("tabletop", "tabletop", seed=SEED, domain=domain, loaded=policy, patience=PATIENCE)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(number, handler)
     assert len(steps) == 5
 
 

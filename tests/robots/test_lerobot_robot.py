@@ -1,5 +1,6 @@
 """Any robot of LeRobot, here one of a plugin in MuJoCo: in the spec's units, behind the gate, driven by a policy."""
 
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -142,6 +143,29 @@ def test_it_is_brought_to_rest_before_a_policy_that_still_computes_is_waited_for
         drive(robot, policy, "turn", 60.0)
     robot.close()
     assert policy.rested
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_is_brought_to_rest_by_a_signal_and_by_a_terminal_that_hangs_up_twice(config, tmp_path, monkeypatch, number):
+    command = LeRobotRobot.command
+    signals = [number, signal.SIGHUP]
+
+    def signalled(robot, action):
+        log = sent(tmp_path)
+        if signals and len(log) > 2 and np.abs(np.diff(log[-2:, 0])) > 0.05:
+            signal.raise_signal(signals.pop(0))
+        return command(robot, action)
+
+    monkeypatch.setattr(LeRobotRobot, "command", signalled)
+    handlers = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lerobot_rollout("", _saved(tmp_path), config, "turn", 60.0, loaded=Policy(by=4.0))
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    log = sent(tmp_path)
+    assert not signals and len(log) < 1200 and np.abs(np.diff(log[-2:], axis=0)).max() < 0.02
 
 
 def test_a_camera_that_vanishes_brings_it_to_rest(config, tmp_path):

@@ -184,7 +184,7 @@ def test_when_its_parent_is_killed_the_robot_stops_smoothly_and_nothing_is_left(
     assert not left
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "Ctrl-C", "hang-up"])
 def test_a_signal_stops_the_robot_smoothly_and_ends_the_process(tmp_path, number):
     log = tmp_path / "log"
     stream = make(log)

@@ -68,7 +68,7 @@ class RunResult:
 def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None] | None = None) -> RunResult:
     """Start everything, drive, stop everything. show: called ten times a second with what was measured so far.
 
-    Ctrl-C and SIGTERM bring the robot to rest and end every process. Raises UserError as the parts do.
+    Ctrl-C, SIGTERM and a hang-up bring the robot to rest and end every process. Raises UserError as the parts do.
     """
     assets.check_folder_writable(run.out)
     log = run.out / "body"

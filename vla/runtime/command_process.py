@@ -25,7 +25,8 @@ class CommandProcess(Running):
     """Streams chunks to a robot at 200 Hz, through the safety gate; used as a context manager.
 
     robot: called in the process with the spec, gives the `Servos`.
-    The process stops the robot smoothly and ends when it is closed, at SIGTERM and Ctrl-C, and when its parent dies.
+    The process stops the robot smoothly and ends when it is closed, at SIGTERM, SIGHUP and Ctrl-C, and when its parent
+    dies.
     After it has ended, however it did, `start` begins again from where the robot is then; a stop lasts until `reset`.
     """
 
