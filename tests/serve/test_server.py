@@ -13,6 +13,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from vla import assets
@@ -178,6 +179,20 @@ def test_no_key_no_service(policy):
             assert remote.config.replan_steps == 4
         with urllib.request.urlopen(url.replace("ws:", "http:") + "/healthz") as answer:
             assert (answer.status, answer.read()) == (200, b"ok\n")
+
+
+def test_a_web_page_is_not_served(url):
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(url, origin="http://localhost:3000")
+
+
+def test_a_proxy_for_the_web_is_not_asked(url, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with RemotePolicy(url) as remote:
+        assert remote.metadata["action_size"] == 7
 
 
 def test_several_clients_are_served_at_once(url):

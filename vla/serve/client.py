@@ -164,6 +164,7 @@ class _Line:
                 max_size=None,
                 open_timeout=max(deadline - time.monotonic(), 0.0),
                 ping_interval=None,
+                proxy=True if self._url.lower().startswith("wss:") else None,  # ws:// leads to one's own network
             )
             self._limit_sending(self._connection)
             said = self._connection.recv(max(deadline - time.monotonic(), 0.0))

@@ -41,6 +41,7 @@ class PolicyServer:
     """Serves one policy to any number of clients; they share its two threads, first come, first served.
 
     api_key: if given, clients must send the header `Authorization: Api-Key <key>`. max_bytes: longest message taken.
+    A web page in a browser on this machine is refused by its Origin, which clients do not send.
     Raises UserError if the policy would be open to a network without a key.
     """
 
@@ -91,7 +92,7 @@ class PolicyServer:
             self._slow, self._fast = partial(loop.run_in_executor, slow), partial(loop.run_in_executor, fast)
             try:
                 server = await serve(
-                    self._converse, self._host, self._port, process_request=self._admit,
+                    self._converse, self._host, self._port, process_request=self._admit, origins=[None],
                     compression=None, max_size=self._max_bytes,
                 )  # fmt: skip
             except OSError as error:
