@@ -2,6 +2,7 @@
 
 from vla.bench.defects import DEFECTS
 from vla.bench.doctor import plant_all, synthetic_recording, table, tally
+from vla.cli import main
 
 
 def test_faults_are_planted_at_every_size_and_the_found_ones_counted(tmp_path):
@@ -19,3 +20,11 @@ def test_faults_are_planted_at_every_size_and_the_found_ones_counted(tmp_path):
     assert "| robot spec | - | - |" in table(document)
     assert "Findings in the 1 clean datasets: none." in table(document)
     assert "LeRobot: jump, episode 3" in table(tally(trials, {"LeRobot": ["jump, episode 3"]}))
+
+
+def test_the_table_goes_into_a_folder_that_was_not_there_yet(tmp_path, monkeypatch, capsys):
+    document = tally([], {"LeRobot": []})
+    monkeypatch.setattr("vla.bench.doctor.bench_doctor", lambda *_: document)
+    file = tmp_path / "results" / "doctor.md"
+    assert main(["bench", "doctor", "--table", str(file)]) == 0
+    assert file.read_text() == table(document)

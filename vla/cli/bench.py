@@ -166,6 +166,7 @@ def _doctor(args: argparse.Namespace) -> Document:
     document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, args.workers)
     print(table(document))
     if args.table:
+        args.table.parent.mkdir(parents=True, exist_ok=True)
         args.table.write_text(table(document), encoding="utf-8")
     return document
 
