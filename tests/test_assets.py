@@ -1,5 +1,7 @@
 """Shipped data is found from a checkout and from an installed wheel; outputs are checked before long work."""
 
+import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vla import assets
+from vla.cli.common import write_json
 from vla.errors import UserError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -61,6 +64,29 @@ def test_a_folder_inside_a_file_is_refused(tmp_path: Path) -> None:
             assets.check_folder_writable(folder)
     with pytest.raises(UserError, match="is a folder"):
         assets.check_file_writable(tmp_path)
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, through_a_link: bool) -> None:
+    pipe = file = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if through_a_link:
+        file = tmp_path / "link"
+        file.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assets.check_file_writable(file)
+    write_json(file, [1])
+    assert json.loads(os.read(reader, 100)) == [1] and pipe.is_fifo() and file.is_symlink() == through_a_link
+    os.close(reader)
+
+
+def test_the_file_that_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    link = tmp_path / "newest.json"
+    link.symlink_to(Path("runs") / "7.json")
+    for number in range(2):
+        assets.check_file_writable(link)
+        write_json(link, number)
+        assert link.is_symlink() and json.loads((tmp_path / "runs" / "7.json").read_text()) == number
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,13 @@ def check_file_writable(file: Path, what: str = "output file") -> None:
         raise UserError(f"{what}: {file} is a folder; give a file name")
     if file.exists() and not os.access(file, os.W_OK):
         raise UserError(f"{what}: {file} is write-protected; choose another")
-    check_folder_writable(file.parent, what)
+    if not is_special(file):
+        check_folder_writable(file.resolve().parent, what)
+
+
+def is_special(file: Path) -> bool:
+    """A pipe or a device, also one that a link leads to."""
+    return file.exists() and not file.is_file()
 
 
 def _folders(kind: Kind) -> Iterator[Path]:
