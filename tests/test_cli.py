@@ -45,6 +45,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "rollout --policy no-such-policy --real-time",
         "rollout --policy tabletop --real-time --s1-delay 2",
         "rollout --policy tabletop --real-time --seconds soon",
+        "rollout --policy tabletop --real-time --seconds 0",
         "collect --env tabletop --out /tmp/never-made",
         "collect --env tabletop --episodes 1 --out /proc/nothing/here",
         "collect --env tabletop --stills -1 --out /tmp/never-made",
@@ -75,6 +76,33 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str
     assert code == 2 and out == ""
     assert err.startswith("vla") and err.count("\n") == 1 and "Traceback" not in err
     assert not Path("/tmp/never-made").exists()
+
+
+ARM = "--policy tabletop --robot lerobot --spec tabletop --robot-config type=so101 --instruction lift --seconds 9"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (f"rollout {ARM} --real-time", "--real-time is for environments, not for --robot"),
+        (f"rollout {ARM} --env tabletop-suite", "--env is for environments, not for --robot"),
+        (f"rollout {ARM} --out /tmp/never-made", "--out is for environments, not for --robot"),
+        (f"rollout {ARM} --s1-delay 1", "--s1-delay is for simulated time, not for --robot lerobot"),
+        (f"rollout {ARM} --domain 3", "--domain is for --robot dds"),
+        ("rollout --policy tabletop --robot dds --spec tabletop --robot-config a=1", "--robot-config is for --robot l"),
+        ("rollout --policy tabletop --spec tabletop", "--spec is for --robot"),
+        ("rollout --policy tabletop --real-time --loopback", "--loopback is for --robot"),
+        ("rollout --policy tabletop --real-time --video /tmp/never-made", "--video is for simulated time"),
+        ("rollout --policy tabletop --out /tmp/never-made", "--out is for --real-time"),
+        ("eval --policy tabletop --dataset /tmp --episodes 3", "--episodes is for environments, not for --dataset"),
+        ("eval --policy tabletop --dataset /tmp --task lift", "--task is for environments, not for --dataset"),
+        ("eval --policy tabletop --dataset /tmp --s2-delay 0.2", "--s2-delay is for environments, not for --dataset"),
+        ("eval --policy tabletop --dataset /tmp --swap", "--perturb is for environments, not for --dataset"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(capsys: pytest.CaptureFixture[str], argv: str, words: str) -> None:
+    code, out, err = run(capsys, *argv.split())
+    assert (code, out) == (2, "") and words in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ def test_rollout_films_one_episode(expert_anywhere, tmp_path, capsys):
     assert result.instruction in capsys.readouterr().out
 
 
+def test_rollout_ends_after_the_seconds_that_are_given(expert_anywhere, tmp_path):
+    assert rollout("expert", seed=100_000, loaded=expert_anywhere, seconds=0.5).steps == 10
+
+
 def test_the_demo_leaves_a_video_and_a_report(expert_anywhere, tmp_path, capsys):
     document = demo("expert", tmp_path / "demo", episodes=2, loaded=expert_anywhere)
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["report.html", "rollout.mp4"]

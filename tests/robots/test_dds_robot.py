@@ -127,7 +127,7 @@ def test_a_signal_ends_a_policys_drive_after_the_step_it_comes_in(domain: int, m
         ([], "--robot dds needs --spec"),
         (["--spec", "nowhere.yaml"], "unknown robot 'nowhere.yaml'"),
         (["--spec", "tabletop", "--domain", "300"], "must be at most 232, got 300"),
-        (["--spec", "tabletop", "--video", "x.mp4"], "--video films environments"),
+        (["--spec", "tabletop", "--video", "x.mp4"], "--video is for environments"),
     ],
 )
 def test_bad_usage_is_told_in_one_line(options: list[str], words: str, capsys) -> None:

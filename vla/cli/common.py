@@ -11,6 +11,7 @@ from typing import Any
 
 from vla import assets
 from vla.cli.arguments import environment, seconds, whole
+from vla.errors import UserError
 
 Run = Callable[[argparse.Namespace], int | None]
 POLICY = "a shipped name, a folder or a hub id"
@@ -19,7 +20,7 @@ DRIVER = f"{POLICY}, or a server: ws://HOST:PORT"
 
 def add_command(commands: Any, name: str, run: Run, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=_sentence(about), epilog=epilog, allow_abbrev=False)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -90,6 +91,14 @@ def _domain(text: str) -> int:
     if number > 232:
         raise argparse.ArgumentTypeError(f"must be at most 232, got {text}")
     return number
+
+
+def refuse(args: argparse.Namespace, why: str, *names: str) -> None:
+    """UserError for any of these options that was given, and would be ignored."""
+    for name in names:
+        if getattr(args, name) != args.parser.get_default(name):
+            command = args.parser.prog.removeprefix("vla ")
+            raise UserError(f"{command}: --{name.replace('_', '-')} {why}")
 
 
 def check_outputs(**files: Path | None) -> None:

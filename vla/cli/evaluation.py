@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import existing_file, existing_folder, perturbation, seconds, variant, whole
+from vla.cli.arguments import above_zero, existing_file, existing_folder, perturbation, variant, whole
 from vla.cli.common import (
     POLICY,
     add_command,
@@ -18,6 +18,7 @@ from vla.cli.common import (
     add_who_and_where,
     add_workers,
     check_outputs,
+    refuse,
     use_dds_options,
     write_json,
 )
@@ -25,6 +26,7 @@ from vla.errors import UserError
 from vla.policies import check_policy
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
+DELAYS = ("s2_delay", "s2_period", "s1_delay")
 PERTURB_HELP = "paraphrase or swap (the words), distractors, light, camera (the pictures); several at once"
 
 
@@ -76,8 +78,7 @@ def _eval(args: argparse.Namespace) -> None:
     check_policy(args.policy)
     if args.dataset:
         return _eval_offline(args)
-    if args.all_episodes:
-        raise UserError("eval: --all-episodes is for --dataset")
+    refuse(args, "is for --dataset", "all_episodes")
     from vla.evaluation.evaluate import EvalOptions, evaluate
     from vla.robots.gym_sim import find_environment
     from vla.runtime.loop import Timing
@@ -99,9 +100,8 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    if args.report or args.compare or args.perturb or args.real_time or args.variant != "two-speed":
-        said = "--report, --compare, --perturb, --real-time and --variant"
-        raise UserError(f"eval: {said} are for environments, not for --dataset")
+    of_scenes = ("env", "episodes", "seed", "task", "split", "perturb", "variant", "real_time", "report", "compare")
+    refuse(args, "is for environments, not for --dataset", *of_scenes, *DELAYS)
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes)
@@ -128,15 +128,17 @@ def _add_rollout(commands: Any) -> None:
     add_lerobot_robot(robot)
     add_dds_options(robot)
     parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
+        "--seconds", type=above_zero, metavar="S", help="stop after this long (default: the scene ends; real time: 12)"
     )
 
 
 def _rollout(args: argparse.Namespace) -> None:
-    if args.real_time:
-        return _rollout_in_real_time(args)
     if args.robot:
         return _rollout_robot(args)
+    refuse(args, "is for --robot", "spec", "robot_config", "domain", "loopback")
+    if args.real_time:
+        return _rollout_in_real_time(args)
+    refuse(args, "is for --real-time", "out")
     check_outputs(video=args.video)
     check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
@@ -149,12 +151,12 @@ def _rollout(args: argparse.Namespace) -> None:
         seed=args.seed,
         video=args.video,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
+        seconds=args.seconds,
     )
 
 
 def _rollout_in_real_time(args: argparse.Namespace) -> None:
-    if args.video or args.s1_delay or args.s2_delay:
-        raise UserError("rollout: --video, --s1-delay and --s2-delay are for simulated time, not for --real-time")
+    refuse(args, "is for simulated time, not for --real-time", "video", "s1_delay", "s2_delay")
     from vla.evaluation.realtime import RealTimeRun
     from vla.evaluation.realtime_rollout import realtime_rollout
     from vla.robots.sim_wires import World
@@ -168,12 +170,12 @@ def _rollout_in_real_time(args: argparse.Namespace) -> None:
 def _rollout_robot(args: argparse.Namespace) -> None:
     if not args.spec:
         raise UserError(f"rollout: --robot {args.robot} needs --spec, which says what its numbers mean")
-    if args.video:
-        raise UserError("rollout: --video films environments, not robots")
+    refuse(args, "is for environments, not for --robot", "env", "real_time", "video", "out")
     assets.find("robot", args.spec)
     check_policy(args.policy)
     if args.robot == "lerobot":
         return _rollout_lerobot(args)
+    refuse(args, "is for --robot lerobot", "robot_config")
     use_dds_options(args)
     from vla.evaluation.dds_rollout import dds_rollout
     from vla.runtime.loop import Timing
@@ -186,8 +188,8 @@ def _rollout_lerobot(args: argparse.Namespace) -> None:
     for name in ("robot_config", "instruction", "seconds"):
         if not getattr(args, name):
             raise UserError(f"rollout: --robot lerobot needs --{name.replace('_', '-')}")
-    if args.s1_delay or args.s2_delay:
-        raise UserError("rollout: --s1-delay and --s2-delay are for simulated time, not for robots")
+    refuse(args, "is for simulated time, not for --robot lerobot", "seed", *DELAYS)
+    refuse(args, "is for --robot dds", "domain", "loopback")
     from vla.evaluation.guarded_rollout import lerobot_rollout
 
     lerobot_rollout(args.policy, args.spec, args.robot_config, args.instruction, args.seconds)

@@ -69,7 +69,8 @@ def _teleop(args: argparse.Namespace) -> None:
     from vla.teleop.command import TeleopOptions, teleop
 
     use_dds_options(args)
-    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in ("run", "loopback")}))
+    others = ("run", "parser", "loopback")
+    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in others}))
 
 
 def _robot(text: str) -> str:

@@ -1,5 +1,6 @@
 """One episode of a policy in a simulated world, from seed to result."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -20,13 +21,14 @@ class Play:
 
     choice: follow the scene's own instruction, one about something else ("swap"), the same in other words
     ("paraphrase"), or each family in turn ("tour").
-    variant: as in `build_loop`. words_every: as in `ControlLoop`.
+    variant: as in `build_loop`. words_every: as in `ControlLoop`. seconds: the longest, None leaves it to the scene.
     """
 
     timing: Timing = field(default_factory=Timing)
     choice: Choice = "given"
     variant: Variant = "two-speed"
     words_every: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,11 @@ def play_episode(
         words_every=play.words_every,
         on_step=on_step if onlookers else None,
     )
+    steps = robot.max_steps
+    if play.seconds is not None:
+        steps = min(steps, math.ceil(play.seconds * robot.spec.rate_hz))
     with torch.inference_mode():
-        trace = loop.run(stranger or (lambda: robot.instruction), robot.max_steps, lambda: robot.finished)
+        trace = loop.run(stranger or (lambda: robot.instruction), steps, lambda: robot.finished)
     told = stranger or robot.instruction
     return EpisodeResult(
         index=index,

@@ -23,16 +23,17 @@ def rollout(
     video: Path | None = None,
     timing: Timing | None = None,
     loaded: Policy | None = None,
+    seconds: float | None = None,
 ) -> EpisodeResult:
     """Play the scene of `seed`, following its own instruction or another one, and print one line about it.
 
     video: mp4 of both cameras with S2's words, written whole or not at all. `loaded` is used instead of loading
-    `policy`. Raises UserError for an unknown policy or environment, an instruction that is impossible in this scene,
-    or a video file that cannot be written.
+    `policy`. seconds: when it ends, if the scene does not end it before. Raises UserError for an unknown policy or
+    environment, an instruction that is impossible in this scene, or a video file that cannot be written.
     """
     check_counts(1, seed, 1)
     find_environment(env)
-    play = Play(timing=timing or Timing(), words_every=WORDS_EVERY_S)
+    play = Play(timing=timing or Timing(), words_every=WORDS_EVERY_S, seconds=seconds)
     if video:
         assets.check_file_writable(video, "--video")
     with tempfile.TemporaryDirectory(prefix="vla-rollout-") as media:
