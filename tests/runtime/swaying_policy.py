@@ -11,7 +11,9 @@ from vla.spec import RobotSpec
 
 
 class SwayingPolicy:
-    """mood: a file that may say "nan" or "jump", "slow" (S1 takes 0.4 s, S2 2 s) or "mute" (S2 never ends)."""
+    """mood: a file that may say "nan" or "jump", "slow" (S1 takes 0.4 s, S2 2 s), "mute" (S2 never ends), "broken" (S2
+    raises) or "wide" (latents of 16 MB).
+    """
 
     spec = RobotSpec.load(assets.find("robot", "tabletop"))
     config = SimpleNamespace(replan_steps=4)
@@ -24,8 +26,11 @@ class SwayingPolicy:
             time.sleep(0.01)
         if self._mood.read_text() == "slow":
             time.sleep(2.0)
+        if self._mood.read_text() == "broken":
+            raise RuntimeError("it thinks no more")
+        shape = (1024, 4096) if self._mood.read_text() == "wide" else (2, 3)
         return SimpleNamespace(
-            latents=np.zeros((2, 3), np.float32), stamp=stamp, instruction_id=instruction_id, text=None
+            latents=np.zeros(shape, np.float32), stamp=stamp, instruction_id=instruction_id, text=None
         )
 
     def act(self, images, state, thought, now, prefix):

@@ -166,3 +166,23 @@ def test_a_policy_that_cannot_be_loaded_is_told(tmp_path):
         supervisor.start()
     supervisor.close()
     assert not supervisor.slow.alive and not supervisor.fast.alive and not robot.body.alive
+
+
+def test_a_policy_whose_thoughts_are_too_large_is_refused_when_it_is_loaded(tmp_path):
+    run = Run(tmp_path)
+    run.set_mood("wide")
+    with pytest.raises(UserError, match="s2: thoughts of 1024 x 4096 latents do not fit"):
+        run.supervisor.start()
+    run.supervisor.close()
+
+
+def test_a_part_that_dies_again_and_again_without_having_done_anything_ends_the_run(tmp_path):
+    run = Run(tmp_path)
+    with run.supervisor:
+        processes = run.processes()
+        run.set_mood("broken")
+        run.supervisor.instruct("sway")
+        with pytest.raises(UserError, match="s2 died 3 times without having computed anything"):
+            run.until(lambda: False, "it is started again for ever")
+    assert run.events.count("s2 died: started again") == 2
+    assert_gone(processes)

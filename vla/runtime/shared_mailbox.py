@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from vla.errors import UserError
 from vla.runtime.mailbox import Mailbox
 from vla.s2.thought import Thought
 from vla.shared_slot import Slot
 
-THOUGHT_BYTES = 1 << 20
-_THOUGHT = struct.Struct("<dQII")  # stamp, instruction id, K, D
+THOUGHT_BYTES = 1 << 22
+"""Of the largest thought: latents of 255 x 4096, and words."""
+_THOUGHT = struct.Struct("<dqII")  # stamp, instruction id, K, D
 
 
 class SharedMailbox:
@@ -23,9 +25,14 @@ class SharedMailbox:
         self._mailbox = Mailbox()
 
     def put(self, thought: Thought) -> None:
+        """UserError for one that is too large."""
         latents = np.ascontiguousarray(thought.latents, "<f4")
         header = _THOUGHT.pack(thought.stamp, thought.instruction_id, *latents.shape)
-        self._slot.put(header + latents.tobytes() + (thought.text or "").encode())
+        message = header + latents.tobytes() + (thought.text or "").encode()
+        if len(message) > self._slot.capacity:
+            size, most = f"{latents.shape[0]} x {latents.shape[1]} latents", self._slot.capacity
+            raise UserError(f"thoughts of {size} do not fit between S2's and S1's processes, which pass {most:,} bytes")
+        self._slot.put(message)
 
     def newest(self, instruction_id: int) -> Thought | None:
         """As `Mailbox.newest`."""

@@ -75,9 +75,10 @@ class SlowLoop:
         return SlowReport(done, 1e3 * (done - now), observation.stamp, instruction.id)
 
     def _warm_up(self) -> None:
-        """Think about nothing, while nothing is asked: the first call of a model pays for what the others do not."""
+        """Think about nothing, while nothing is asked: the first call of a model pays for what the others do not, and
+        says whether its thoughts fit. Nobody asks for instruction -1, so nobody follows this thought."""
         with suppress(Unreachable):
-            self._thinker.think(self._senses.dark(), "wait", self._clock())
+            self._mailbox.put(self._thinker.think(self._senses.dark(), "wait", self._clock(), -1))
 
 
 def run(policy: Maker, spec: RobotSpec, senses: SenseMemory, memory: SlowMemory, period: float, parent: int) -> None:

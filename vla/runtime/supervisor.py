@@ -21,6 +21,9 @@ from vla.runtime.slow_loop import SlowMemory
 from vla.shared_slot import Slot, slot_memory
 from vla.spec import RobotSpec
 
+MOST_DEATHS = 3
+"""In a row, of a part that computes nothing in between: what it dies of does not pass."""
+
 
 class LiveRobot(Protocol):
     """A robot that senses into shared memory and is commanded from another process (`vla.robots.realtime_sim`)."""
@@ -84,6 +87,7 @@ class Supervisor(Running):
         self._asked = Instruction(-1, "")
         self._heard: dict[str, float] = {}
         self._away: set[str] = set()
+        self._deaths = {part.name: 0 for part in (self.slow, self.fast)}
 
     def start(self) -> None:
         """Returns when every part runs. Raises UserError if one cannot."""
@@ -158,10 +162,13 @@ class Supervisor(Running):
         hung = self._how.hung is not None and time.monotonic() - self._heard[part.name] > self._how.hung
         if part.alive and not hung:
             return None
-        died = f"{part.name} {'hung' if part.alive else 'died'}: started again"
+        died = f"{part.name} {'hung' if part.alive else 'died'}"
         part.kill()
+        self._deaths[part.name] += 1
+        if self._deaths[part.name] >= MOST_DEATHS:
+            raise UserError(f"{died} {MOST_DEATHS} times without having computed anything: to start it again is no use")
         self._start(part)
-        return died
+        return f"{died}: started again"
 
     def _read(self) -> Watch:
         slow = _unpacked(self._slow_reports, SlowReport.unpack)
@@ -169,6 +176,8 @@ class Supervisor(Running):
         for part, reports in ((self.slow, slow), (self.fast, fast)):
             if reports:
                 self._heard[part.name] = time.monotonic()
+            if any(report.ms is not None for report in reports):
+                self._deaths[part.name] = 0
         return Watch(slow, fast, self.commands.state(), ())
 
     def _check(self, watch: Watch) -> None:
