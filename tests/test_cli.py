@@ -1,5 +1,6 @@
 """The `vla` command: bad usage is one line and exit code 2; importing it is quick."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,37 @@ ARM = "--policy tabletop --robot lerobot --spec tabletop --robot-config type=so1
 def test_what_would_be_ignored_is_refused(capsys: pytest.CaptureFixture[str], argv: str, words: str) -> None:
     code, out, err = run(capsys, *argv.split())
     assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "package"),
+    [
+        ("collect --env tabletop --episodes 1 --out /tmp/never-made", "lerobot"),
+        ("teleop --device keyboard --out /tmp/never-made", "lerobot"),
+        ("data import rlds /tmp --card bridge_dataset --out /tmp/never-made", "datasketches"),
+        ("data import hdf5 /tmp --card libero --out /tmp/never-made", "h5py"),
+        ("data import rosbag2 /tmp --spec tabletop --out /tmp/never-made", "rosbags"),
+        ("data export rosbag2 /tmp --out /tmp/never-made", "rosbags"),
+        ("data doctor DATASET", "pyarrow"),
+        ("data view DATASET", "pyarrow"),
+        ("data annotate DATASET --truth", "pyarrow"),
+        ("data stats DATASET", "datasketches"),
+        ("data cache DATASET", "datasketches"),
+        ("spec init DATASET", "pyarrow"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_what_installs_it_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, argv: str, package: str
+) -> None:
+    for folder in ("data/chunk-000", "meta/episodes/chunk-000"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file-000.parquet").touch()
+    info = {"codebase_version": "v3.0", "fps": 20, "features": {}, "total_frames": 1, "total_episodes": 1}
+    (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
+    monkeypatch.setitem(sys.modules, package, None)
+    code, out, err = run(capsys, *argv.replace("DATASET", str(tmp_path)).split())
+    assert (code, out, err) == (2, "", f"vla: Python package {package} is missing: pip install 'vla[data]'\n")
+    assert not Path("/tmp/never-made").exists()
 
 
 @pytest.mark.parametrize(

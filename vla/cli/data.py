@@ -11,6 +11,7 @@ from vla.cli import annotation, loading
 from vla.cli.arguments import environment, existing, existing_folder, whole
 from vla.cli.common import add_command, add_group, add_seed, add_workers, check_outputs, write_json
 from vla.errors import UserError
+from vla.extras import RECORDING, need
 
 if TYPE_CHECKING:
     from vla.spec import RobotSpec
@@ -96,18 +97,21 @@ def _add_card(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def _import_rlds(args: argparse.Namespace) -> None:
+    need("data", *RECORDING, "datasketches")
     from vla.data.rlds.importer import import_rlds
 
     import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
 
 
 def _import_hdf5(args: argparse.Namespace) -> None:
+    need("data", *RECORDING, "datasketches", "h5py")
     from vla.data.hdf5.importer import import_hdf5
 
     import_hdf5(args.path, args.card, args.out, args.split, args.instruction, args.workers)
 
 
 def _import_rosbag2(args: argparse.Namespace) -> None:
+    need("data", *RECORDING, "rosbags")
     from vla.data.rosbag2.importer import import_rosbag2
 
     import_rosbag2(args.bag, args.spec, args.out, task=args.instruction)
@@ -122,6 +126,7 @@ def _add_exports(formats: Any) -> None:
 
 
 def _export_rosbag2(args: argparse.Namespace) -> None:
+    need("data", "pyarrow", "rosbags")
     from vla.data.rosbag2.exporter import export_rosbag2
 
     export_rosbag2(args.dataset, args.out, args.spec, args.storage)

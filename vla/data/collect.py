@@ -19,6 +19,7 @@ from vla.data.staging import Span, Staging, check_output
 from vla.data.stills import StillSettings, collect_stills, labels_of
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
+from vla.extras import RECORDING, need
 from vla.policies import weights_of
 from vla.robots.gym_sim import check_rendering, find_environment
 from vla.spec import RobotSpec
@@ -89,6 +90,7 @@ def collect(
         new = collect_stills(StillSettings(env, seed, task, size), stills, out, workers)
         print(f"{stills} still scenes in {out}" + ("" if new else " (they were there)"))
         return
+    need("data", *RECORDING)
     if policy is None or corrected:
         expert_maker(entry)
     summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected, steady), episodes, out, workers)

@@ -18,6 +18,7 @@ from vla.data.lerobot_v3 import IMAGES, PICTURES, DatasetV3, as_numbers
 from vla.data.statistics import Statistics
 from vla.data.workers import progress_bar
 from vla.errors import UserError
+from vla.extras import need
 from vla.spec import RobotSpec
 
 SUBTASK = "subtask"
@@ -30,6 +31,7 @@ def decode_dataset(
 
     about: what else `meta.json` says. budget: bytes for pictures. encoding: by default raw if it fits, else JPEG.
     """
+    need("data", "pyarrow", "datasketches")
     dataset = DatasetV3(root)
     spec = RobotSpec.load(root / "meta" / SPEC) if (root / "meta" / SPEC).is_file() else None
     cameras = {camera.name: camera.key for camera in spec.cameras} if spec else dataset.cameras

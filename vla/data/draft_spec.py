@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from vla.data.lerobot_v3 import ACTION, STATE, DatasetV3, read_motion
 from vla.errors import UserError
+from vla.extras import need
 from vla.spec import RobotSpec
 
 TURN = 2 * np.pi + 0.2
@@ -48,6 +49,7 @@ def draft_spec(dataset: str | Path) -> str:
 
     Raises UserError if `dataset` is no LeRobot v3 dataset or lacks states, actions or any finite number in them.
     """
+    need("data", "pyarrow")
     data = DatasetV3(dataset)
     for key in (STATE, ACTION):
         if key not in data.features:

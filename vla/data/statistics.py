@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla.data.lerobot_v3 import DatasetV3, as_numbers
+from vla.extras import need
 
 K = 4096
 """Size of a sketch: some 50 kB per dimension."""
@@ -107,6 +108,7 @@ class Statistics:
 
 def of_dataset(root: str | Path) -> dict[str, Statistics]:
     """Of every vector of real numbers in a LeRobot dataset, under its key. Raises UserError for a damaged dataset."""
+    need("data", "pyarrow", "datasketches")
     dataset = DatasetV3(root)
     vectors = dataset.vectors()
     statistics = {key: Statistics(size) for key, size in vectors.items()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vla import assets
 from vla.errors import UserError
+from vla.extras import RECORDING, need
 from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 
 if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
@@ -53,6 +54,7 @@ class TeleopOptions:
 
 def teleop(options: TeleopOptions) -> None:
     """Run a session until it is ended, then add its takes to the dataset. Raises UserError for what cannot be done."""
+    need("data", *RECORDING)
     out = options.out.resolve()
     assets.check_folder_writable(out.parent, "--out")
     if out.is_mount():

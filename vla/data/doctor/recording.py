@@ -12,6 +12,7 @@ import numpy as np
 
 from vla.data.lerobot_v3 import entry_names, read_info, read_meta
 from vla.errors import UserError
+from vla.extras import need
 from vla.spec import RobotSpec
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -46,6 +47,7 @@ class Recording:
     @classmethod
     def open(cls, root: str | Path) -> Recording:
         """Raises UserError if `root` is no LeRobot v3 dataset or one of its files cannot be read."""
+        need("data", "pyarrow")
         root = Path(root)
         info = read_info(root)
         spec_file = root / "meta" / "robot_spec.yaml"
