@@ -70,6 +70,14 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "data import rlds /no/such/folder --card bridge_dataset --out /tmp/never-made",
         "data import rlds /tmp --card no-such-card --out /tmp/never-made",
         "data import rlds /tmp --out /tmp/never-made",
+        "serve --policy tabletop --port 70000",
+        "teleop --out /tmp/never-made --port 70000",
+        "teleop --out /tmp/never-made --reserve-gb -1",
+        "eval --policy ~nosuchuser/x",
+        f"rollout --policy {'x' * 300}",
+        f"describe --policy tabletop --image {'x' * 300} what",
+        "spec check ~nosuchuser/x",
+        f"spec check {'x' * 300}",
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], argv: str) -> None:

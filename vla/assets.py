@@ -42,11 +42,11 @@ def find(kind: Kind, name: str | Path) -> Path:
         for candidate in (folder / text, folder / f"{text}.yaml"):
             if "/" not in text and _is_one(kind, candidate):
                 return candidate
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     for candidate in (path, *(path / folder / "robot_spec.yaml" for folder in ("meta", "", "cache"))):
         if _is_one(kind, candidate) and (candidate == path or kind == "robot"):
             return candidate
-    if kind == "policy" and not path.exists() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
+    if kind == "policy" and not os.path.exists(path) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
         return _from_hub(text)
     raise UserError(_not_found(kind, text, path))
 
@@ -96,15 +96,16 @@ def _folders(kind: Kind) -> Iterator[Path]:
 
 
 def _is_one(kind: Kind, path: Path) -> bool:
-    return (path / "tandem.json").is_file() if kind == "policy" else path.is_file()
+    """False for what can be no path: of the functions, those of `os.path` raise nothing."""
+    return os.path.isfile(path / "tandem.json" if kind == "policy" else path)
 
 
 def _not_found(kind: Kind, text: str, path: Path) -> str:
     if kind == "policy" and text.startswith(("ws://", "wss://")):
         return f"policy {text}: a server will not do here, this needs the policy's files: give a name or a folder"
-    if kind == "policy" and path.is_dir():
+    if kind == "policy" and os.path.isdir(path):
         return f"{kind} {text!r}: the folder has no tandem.json, so it holds no checkpoint"
-    if kind == "robot" and path.is_dir():
+    if kind == "robot" and os.path.isdir(path):
         return f"dataset {text}: no meta/robot_spec.yaml; draft one with vla spec init {text}"
     shipped = names(kind)
     near = difflib.get_close_matches(text, shipped, 1)

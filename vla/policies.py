@@ -42,9 +42,9 @@ def check_policy(name: str) -> None:
 
 def is_peer(name: str) -> bool:
     """Whether it is a folder with a checkpoint of LeRobot's, which can be driven, but not trained or served."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     files = ("config.json", "model.safetensors")
-    return all((folder / file).is_file() for file in files) and not (folder / "tandem.json").is_file()
+    return all(os.path.isfile(folder / file) for file in files) and not (folder / "tandem.json").is_file()
 
 
 def weights_of(name: str) -> str:

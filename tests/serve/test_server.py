@@ -121,6 +121,7 @@ def wrong(message, **changes):
         (wrong(OBSERVATION, **{"observation.images.front": np.zeros((0, 9, 3), np.uint8)}), "front is 0 x 9"),
         (wrong(OBSERVATION, **{"observation.state": np.zeros(3)}), r"state must be an array of \(17,\)"),
         (wrong(OBSERVATION, **{"observation.state": np.full(17, np.nan)}), "not finite"),
+        (wrong(OBSERVATION, **{"observation.state": np.full(17, 1e300)}), "not finite in 32 bits"),
         (wrong(THINK, stamp=float("inf")), "stamp must be a finite number"),
         (wrong(THINK, instruction_id="first"), "instruction_id must be a whole number"),
         ({"type": "act", "images": {}, "now": 0.0}, "images.front must be"),

@@ -19,6 +19,7 @@ from vla.evaluation.paired import paired_difference
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
 from vla.policies import load_policy
+from vla.processes import terminated_as_interrupted
 from vla.robots.dds_bus import use_loopback
 from vla.robots.gym_sim import find_environment
 from vla.spec import RobotSpec
@@ -54,11 +55,12 @@ def bench_episodes(policy: str, env: str, episodes: int, seed: int) -> dict[str,
 
 @contextmanager
 def simulated(env: str) -> Iterator[None]:
-    """`vla sim --dds` in a process of its own; what it says goes nowhere."""
+    """`vla sim --dds` in a process of its own, which ends with this one; what it says goes nowhere."""
     command = [sys.executable, "-m", "vla.cli", "sim", "--dds", "--loopback", "--lockstep"]
-    process = subprocess.Popen([*command, "--env", env, "--domain", str(DOMAIN)], stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with terminated_as_interrupted():
+        process = subprocess.Popen([*command, "--env", env, "--domain", str(DOMAIN)], stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()

@@ -2,11 +2,12 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
-def whole(least: int) -> Callable[[str], int]:
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             value = int(text)
@@ -14,9 +15,14 @@ def whole(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, got {value}")
         return value
 
     return parse
+
+
+port = whole(0, 65535)
 
 
 def seconds(text: str) -> float:
@@ -65,19 +71,19 @@ def device(text: str) -> str:
 
 
 def existing_folder(text: str) -> Path:
-    if not Path(text).is_dir():
+    if not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"no folder {text}")
     return Path(text)
 
 
 def existing_file(text: str) -> Path:
-    if not Path(text).is_file():
+    if not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"no file {text}")
     return Path(text)
 
 
 def existing(text: str) -> Path:
-    if not Path(text).exists():
+    if not os.path.exists(text):
         raise argparse.ArgumentTypeError(f"no file or folder {text}")
     return Path(text)
 
@@ -85,7 +91,7 @@ def existing(text: str) -> Path:
 def weighted_folder(text: str) -> tuple[Path, float]:
     """DIR, or DIR:WEIGHT."""
     name, colon, weight = text.rpartition(":")
-    if not colon or Path(text).is_dir():
+    if not colon or os.path.isdir(text):
         return existing_folder(text), 1.0
     value = _above_zero(weight)
     if value is None:
@@ -93,14 +99,13 @@ def weighted_folder(text: str) -> tuple[Path, float]:
     return existing_folder(name), value
 
 
-def weight(text: str) -> float:
-    """Zero or more."""
+def zero_or_more(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give 0, or a number above it")
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0, or a number above it")
     return value
 
 

@@ -75,7 +75,7 @@ def add_which_robot(parser: Any) -> None:
 
 def add_dds_options(parser: Any) -> None:
     """Where to find the others."""
-    parser.add_argument("--domain", type=_domain, metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")
+    parser.add_argument("--domain", type=whole(0, 232), metavar="N", help="DDS domain (default: ROS_DOMAIN_ID, or 0)")
     parser.add_argument("--loopback", action="store_true", help="speak DDS on this machine only")
 
 
@@ -84,13 +84,6 @@ def use_dds_options(args: argparse.Namespace) -> None:
         from vla.robots.dds_bus import use_loopback
 
         use_loopback()
-
-
-def _domain(text: str) -> int:
-    number = whole(0)(text)
-    if number > 232:
-        raise argparse.ArgumentTypeError(f"must be at most 232, got {text}")
-    return number
 
 
 def refuse(args: argparse.Namespace, why: str, *names: str) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import whole
+from vla.cli.arguments import port
 from vla.cli.common import add_command, add_policy, add_which_robot
 from vla.errors import UserError
 
@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
     parser = add_command(commands, "serve", _serve, "offer a policy over a websocket, to openpi's clients too")
     add_policy(parser)
     add_which_robot(parser)
-    parser.add_argument("--port", type=whole(0), default=8000, metavar="N", help="default 8000; 0 takes a free one")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="default 8000; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key clients must send")
 

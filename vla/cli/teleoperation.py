@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import above_zero, environment, one_of, seconds, whole
+from vla.cli.arguments import above_zero, environment, one_of, port, seconds, whole, zero_or_more
 from vla.cli.common import DRIVER, add_command, add_dds_options, add_lerobot_robot, use_dds_options
 
 DEVICES = {
@@ -43,12 +43,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
     parser.add_argument("--policy", metavar="P", help=f"{DRIVER}; drives when it is told to")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="default: a free one")
+    parser.add_argument("--port", type=port, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
     parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
     parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
-    parser.add_argument("--reserve-gb", type=seconds, default=1.0, metavar="GB", help="of the disk that stay free")
+    parser.add_argument("--reserve-gb", type=zero_or_more, default=1.0, metavar="GB", help="of the disk that stay free")
     parser.add_argument("--speed", type=above_zero, default=1.0, metavar="X", help="times the usual speed (default 1)")
     add_lerobot_robot(parser)
     parser.add_argument(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import above_zero, device, weight, weighted_folder
+from vla.cli.arguments import above_zero, device, weighted_folder, zero_or_more
 from vla.cli.common import add_command, add_policy, add_which_robot
 from vla.errors import UserError
 
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
     parser.add_argument(
         "--autonomous",
-        type=weight,
+        type=zero_or_more,
         default=1.0,
         metavar="W",
         help="weight of frames in which no person drove, in data of vla teleop; 0 leaves them out",

@@ -134,9 +134,11 @@ def _vector(value: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float32
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind not in "iuf":
         has = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
         raise MessageError(f"{name} must be an array of {shape}, this is {has}")
-    if not np.isfinite(value).all():
-        raise MessageError(f"{name} has a value that is not finite")
-    return value.astype(np.float32)
+    with np.errstate(over="ignore"):
+        numbers = value.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise MessageError(f"{name} has a value that is not finite in 32 bits")
+    return numbers
 
 
 def _text(message: Mapping[Any, Any], name: str) -> str:
