@@ -1,11 +1,14 @@
 """The `vla` command: bad usage is one line and exit code 2; importing it is quick."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from vla.cli import main
 from vla.errors import UserError
@@ -143,6 +146,55 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it_before_any_wor
     code, out, err = run(capsys, *argv.replace("DATASET", str(tmp_path)).split())
     assert (code, out, err) == (2, "", f"vla: Python package {package} is missing: pip install 'vla[data]'\n")
     assert not Path("/tmp/never-made").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "describe --policy tabletop --device cuda --image PICTURE what",
+        "eval --policy tabletop --device cuda --episodes 1 --workers 1",
+        "eval --policy tabletop --device cuda --episodes 2 --workers 2",
+        "rollout --policy tabletop --device cuda",
+        "rollout --policy tabletop --device cuda --real-time --out OUT",
+        "demo --policy tabletop --device cuda --out OUT",
+        "collect --env tabletop --episodes 1 --policy tabletop --device cuda --out OUT",
+        "serve --policy tabletop --device cuda --port 0",
+        "teleop --policy tabletop --policy-device cuda --out OUT",
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = argv.replace("PICTURE", str(tmp_path / "a.png")).replace("OUT", str(tmp_path / "out"))
+    told = "vla: device cuda: this machine's PyTorch sees no CUDA device; use --device cpu\n"
+    assert run(capsys, *words.split()) == (2, "", told)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "describe --policy tabletop --device cuda:1 --image PICTURE what",
+        "eval --policy tabletop --device cuda:1 --episodes 1 --workers 1",
+        "rollout --policy tabletop --device cuda:1",
+        "rollout --policy tabletop --device cuda:1 --robot dds --spec tabletop",
+        "collect --env tabletop --episodes 1 --policy tabletop --device cuda:1 --out OUT --workers 1",
+        "serve --policy tabletop --device cuda:1 --port 0",
+        "teleop --policy tabletop --policy-device cuda:1 --out OUT",
+    ],
+)
+def test_the_model_is_loaded_on_the_device_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, argv: str
+) -> None:
+    def load(_: object, device: str = "cpu", robot: object = None) -> None:
+        raise UserError(f"on {device}")
+
+    monkeypatch.setattr("vla.tandem.TandemPolicy.from_pretrained", load)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = argv.replace("PICTURE", str(tmp_path / "a.png")).replace("OUT", str(tmp_path / "out"))
+    code, _, err = run(capsys, *words.split())
+    # A process of its own says that there is none.
+    assert code == 2 and re.fullmatch(r"vla: (on cuda:1|device cuda:1: .* no CUDA device.*)", err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

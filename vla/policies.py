@@ -62,35 +62,38 @@ def weights_of(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None = None) -> Policy:
+def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None = None, device: str = "cpu") -> Policy:
     """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
 
     A folder may also be a checkpoint of LeRobot's. timeout: seconds to wait for a server's answer. robot: which it is
-    to drive; of those it knows, if several. Raises UserError if there is no such policy, its files are damaged, or it
-    is of other robots, and as `RemotePolicy` does.
+    to drive; of those it knows, if several. device: as `device_named` takes it; a server has its own. Raises UserError
+    if there is no such policy, its files are damaged, or it is of other robots, and as `device_named` and
+    `RemotePolicy` do.
     """
     if not is_remote(name) and not is_peer(name):
-        return load_here(name, robot)
-    policy = cast("Policy", connect(name, timeout)) if is_remote(name) else _load_peer(name)
+        return load_here(name, robot, device)
+    policy = cast("Policy", connect(name, timeout)) if is_remote(name) else _load_peer(name, device)
     if robot is not None:
         policy.spec.check_robot(robot)
     return policy
 
 
-def _load_peer(name: str) -> Policy:
+def _load_peer(name: str, device: str) -> Policy:
     if importlib.util.find_spec("lerobot") is None:
         raise UserError(f"policy {name} is LeRobot's, and Python package lerobot is missing: pip install 'vla[data]'")
     from vla.peers.policy import PeerPolicy
+    from vla.training.precision import device_named
 
-    return PeerPolicy.from_pretrained(Path(name).expanduser())
+    return PeerPolicy.from_pretrained(Path(name).expanduser(), device_named(device))
 
 
-def load_here(name: str, robot: RobotSpec | None = None) -> TandemPolicy:
+def load_here(name: str, robot: RobotSpec | str | None = None, device: str = "cpu") -> TandemPolicy:
     """As `load_policy`, for what needs the model itself: no server will do."""
     folder = assets.find("policy", name)
     from vla.tandem import TandemPolicy
+    from vla.training.precision import device_named
 
-    return TandemPolicy.from_pretrained(folder, robot=robot)
+    return TandemPolicy.from_pretrained(folder, device_named(device), robot)
 
 
 def can_be_exported(name: str) -> bool:
@@ -103,14 +106,14 @@ def can_be_exported(name: str) -> bool:
     return not (folder / ENGINE_FILE).exists() and read_config(folder).fast.head != "fast"
 
 
-def policy_maker(name: str, robot: RobotSpec | None = None) -> Maker:
+def policy_maker(name: str, robot: RobotSpec | None = None, device: str = "cpu") -> Maker:
     """How the processes of S1 and S2 get it in real time. Raises UserError as `check_policy` does.
 
     A server must be there now; when it goes away later, they go on asking.
     """
     if not is_remote(name):
         folder = str(assets.find("policy", name))
-        return Maker("vla.tandem:TandemPolicy.from_pretrained", {"folder": folder, "robot": robot})
+        return Maker(f"{__name__}:load_here", {"name": folder, "robot": robot, "device": device})
     with connect(name) as remote:
         known = remote.metadata
     return Maker(f"{__name__}:connect", {"url": name, "timeout": REAL_TIME_PATIENCE_S, "metadata": known})

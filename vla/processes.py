@@ -196,7 +196,7 @@ def interruption_noted() -> Iterator[Callable[[], bool]]:
     """Gives whether Ctrl-C, SIGTERM or a hang-up has come, raised as Ctrl-C at the end of the block. For loops on
     libraries that call back: Python drops what is raised within a callback of C code, and the interruption with it.
     """
-    came = []
+    came: list[int] = []
     with _handled((signal.SIGINT, *_TERMINATIONS), came.append):
         yield lambda: bool(came)
     if came:

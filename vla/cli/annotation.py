@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla import assets
-from vla.cli.arguments import device, existing_folder, seconds, whole
-from vla.cli.common import POLICY, add_command
+from vla.cli.arguments import existing_folder, seconds, whole
+from vla.cli.common import POLICY, add_command, add_device
 from vla.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add(kinds: Any) -> None:
     who.add_argument("--truth", action="store_true", help="what the simulator knew while vla collect recorded")
     parser.add_argument("--episodes", nargs="+", type=whole(0), default=[], metavar="N", help="these (default all)")
     parser.add_argument("--replace", action="store_true", help="ask again where there are words of a model's already")
-    parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
     vlm = parser.add_argument_group("--vlm")
     vlm.add_argument("--camera", metavar="NAME", help="whose pictures (default: the first that stands still)")
     vlm.add_argument("--frames", type=whole(1), default=12, metavar="N", help="on a sheet (default %(default)s)")

@@ -64,9 +64,14 @@ def variant(text: str) -> str:
 
 
 def device(text: str) -> str:
+    """As it is; UserError for a GPU that is not there, before any work."""
     kind, _, index = text.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
         raise argparse.ArgumentTypeError(f"unknown device {text!r}; there are: auto, cpu, cuda, cuda:N")
+    if kind == "cuda":
+        from vla.training.precision import device_named
+
+        device_named(text)
     return text
 
 

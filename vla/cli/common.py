@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import environment, seconds, whole
+from vla.cli.arguments import device, environment, seconds, whole
 from vla.errors import UserError
 
 Run = Callable[[argparse.Namespace], int | None]
@@ -66,6 +66,12 @@ def add_lerobot_robot(parser: Any) -> None:
         default=(),
         metavar="FILE|KEY=VALUE",
         help="with --robot lerobot: as LeRobot has it, type=so101_follower port=/dev/ttyACM0",
+    )
+
+
+def add_device(parser: Any, name: str = "--device") -> None:
+    parser.add_argument(
+        name, type=device, default="auto", metavar="D", help="of the model: auto (default), cpu, cuda, cuda:N"
     )
 
 

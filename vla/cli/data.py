@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vla import assets
 from vla.cli import annotation, loading
 from vla.cli.arguments import environment, existing, existing_folder, whole
-from vla.cli.common import add_command, add_group, add_seed, add_workers, check_outputs, write_json
+from vla.cli.common import add_command, add_device, add_group, add_seed, add_workers, check_outputs, write_json
 from vla.errors import UserError
 from vla.extras import RECORDING, need
 
@@ -46,6 +46,7 @@ def _add_collect(commands: Any) -> None:
         action="store_true",
         help="with --policy: it drives for a while, then the expert, who is recorded",
     )
+    add_device(parser)
     parser.add_argument("--steady", action="store_true", help="the experts' hand neither trembles nor slips")
     add_workers(parser)
 
@@ -70,6 +71,7 @@ def _collect(args: argparse.Namespace) -> None:
         stills=args.stills,
         corrected=args.corrected,
         steady=args.steady,
+        device=args.device,
     )
 
 
@@ -142,6 +144,7 @@ def _add_doctor(kinds: Any) -> None:
     parser.add_argument(
         "--env", type=environment, default="tabletop", metavar="E", help="of --replay (default tabletop)"
     )
+    add_device(parser)
     parser.add_argument("--policy", metavar="P", help="compare what this policy would do with what was recorded")
     parser.add_argument(
         "--episodes",
@@ -164,9 +167,9 @@ def _doctor(args: argparse.Namespace) -> int:
         return ReplayedArm(args.env, spec)
 
     def predictor(spec: RobotSpec) -> Any:
-        from vla.tandem import TandemPolicy
+        from vla.policies import load_here
 
-        tandem = TandemPolicy.from_pretrained(assets.find("policy", args.policy), robot=spec)
+        tandem = load_here(args.policy, spec, args.device)
         return lambda images, state, text: tandem.act(images, state, tandem.think(images, text, 0.0), 0.0)
 
     asked = Visit(args.directory, args.page, args.episodes)

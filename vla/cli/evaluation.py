@@ -13,6 +13,7 @@ from vla.cli.common import (
     add_command,
     add_dds_options,
     add_delays,
+    add_device,
     add_lerobot_robot,
     add_policy,
     add_who_and_where,
@@ -35,16 +36,19 @@ def add(commands: Any) -> None:
     _add_rollout(commands)
     describe = add_command(commands, "describe", _describe, "ask S2 about a picture")
     add_policy(describe)
+    add_device(describe)
     describe.add_argument("--image", required=True, type=existing_file, metavar="FILE", help="a picture from the front")
     describe.add_argument("question", help='such as "what is left of the red cube?"')
     demo = add_command(commands, "demo", _demo, "ten episodes of the shipped policy, with video and report")
     demo.add_argument("--policy", default="tabletop", metavar="P", help=POLICY)
+    add_device(demo)
     demo.add_argument("--out", type=Path, default=Path("outputs/demo"), metavar="DIR", help="default outputs/demo")
 
 
 def _add_eval(commands: Any) -> None:
     parser = add_command(commands, "eval", _eval, "success rate over many episodes, with its interval and latencies")
     add_who_and_where(parser)
+    add_device(parser)
     parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
@@ -93,6 +97,7 @@ def _eval(args: argparse.Namespace) -> None:
         real_time=args.real_time,
         report=args.report,
         compare=args.compare,
+        device=args.device,
     )
     document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
     if args.json:
@@ -104,7 +109,7 @@ def _eval_offline(args: argparse.Namespace) -> None:
     refuse(args, "is for environments, not for --dataset", *of_scenes, *DELAYS)
     from vla.evaluation.offline import evaluate_offline
 
-    document = evaluate_offline(args.policy, args.dataset, args.all_episodes)
+    document = evaluate_offline(args.policy, args.dataset, args.all_episodes, args.device)
     if args.json:
         write_json(args.json, document)
 
@@ -112,6 +117,7 @@ def _eval_offline(args: argparse.Namespace) -> None:
 def _add_rollout(commands: Any) -> None:
     parser = add_command(commands, "rollout", _rollout, "one episode, with S2's words and a video")
     add_who_and_where(parser)
+    add_device(parser)
     parser.add_argument("--instruction", metavar="TEXT", help="what to do (default: the scene's own instruction)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an mp4 of both cameras and S2's words")
     add_delays(parser)
@@ -152,6 +158,7 @@ def _rollout(args: argparse.Namespace) -> None:
         video=args.video,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         seconds=args.seconds,
+        device=args.device,
     )
 
 
@@ -164,7 +171,8 @@ def _rollout_in_real_time(args: argparse.Namespace) -> None:
 
     how = RunSettings() if args.s2_period is None else RunSettings(s2_period=args.s2_period)
     world = World(args.env, args.seed, instruction=args.instruction)
-    realtime_rollout(RealTimeRun(args.policy, world, args.seconds or 12.0, args.out, how=how))
+    seconds = args.seconds or 12.0
+    realtime_rollout(RealTimeRun(args.policy, world, seconds, args.out, how=how, device=args.device))
 
 
 def _rollout_robot(args: argparse.Namespace) -> None:
@@ -181,7 +189,8 @@ def _rollout_robot(args: argparse.Namespace) -> None:
     from vla.runtime.loop import Timing
 
     timing = Timing(args.s2_delay, args.s2_period, args.s1_delay)
-    dds_rollout(args.policy, args.spec, args.instruction, args.seed, args.seconds, timing, args.domain)
+    what = args.policy, args.spec, args.instruction
+    dds_rollout(*what, args.seed, args.seconds, timing, args.domain, device=args.device)
 
 
 def _rollout_lerobot(args: argparse.Namespace) -> None:
@@ -192,14 +201,14 @@ def _rollout_lerobot(args: argparse.Namespace) -> None:
     refuse(args, "is for --robot dds", "domain", "loopback")
     from vla.evaluation.guarded_rollout import lerobot_rollout
 
-    lerobot_rollout(args.policy, args.spec, args.robot_config, args.instruction, args.seconds)
+    lerobot_rollout(args.policy, args.spec, args.robot_config, args.instruction, args.seconds, device=args.device)
 
 
 def _describe(args: argparse.Namespace) -> None:
     assets.find("policy", args.policy)
     from vla.evaluation.describe import describe
 
-    print(describe(args.policy, args.image, args.question))
+    print(describe(args.policy, args.image, args.question, device=args.device))
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -207,4 +216,4 @@ def _demo(args: argparse.Namespace) -> None:
     check_policy(args.policy)
     from vla.evaluation.demo import demo
 
-    demo(policy=args.policy, out=args.out)
+    demo(policy=args.policy, out=args.out, device=args.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.cli.arguments import above_zero, environment, one_of, port, seconds, whole, zero_or_more
-from vla.cli.common import DRIVER, add_command, add_dds_options, add_lerobot_robot, use_dds_options
+from vla.cli.common import DRIVER, add_command, add_dds_options, add_device, add_lerobot_robot, use_dds_options
 
 DEVICES = {
     "web": "a page in a browser (default)",
@@ -42,6 +42,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; takes are added to it")
     parser.add_argument("--policy", metavar="P", help=f"{DRIVER}; drives when it is told to")
+    add_device(parser, "--policy-device")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=port, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.cli.arguments import above_zero, device, weighted_folder, zero_or_more
-from vla.cli.common import add_command, add_policy, add_which_robot
+from vla.cli.arguments import above_zero, weighted_folder, zero_or_more
+from vla.cli.common import add_command, add_device, add_policy, add_which_robot
 from vla.errors import UserError
 
 
@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run: checkpoints, log, plots")
     parser.add_argument("--recipe", metavar="FILE", help="a shipped name or a YAML file")
-    parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
     parser.add_argument("--policy", metavar="P", help="start from this policy's weights")
     parser.add_argument("--s2", metavar="P", help="start from the S2 of this policy, which is for another robot")
     parser.add_argument(

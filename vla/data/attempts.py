@@ -72,14 +72,14 @@ class CorrectedActor:
 
     keeps_failures = False
 
-    def __init__(self, env: str, task: str, policy: str) -> None:
+    def __init__(self, env: str, task: str, policy: str, device: str = "cpu") -> None:
         import torch
 
-        from vla.tandem import TandemPolicy
+        from vla.policies import load_here
 
         torch.set_num_threads(1)
         self._robots, self._make_expert = _practice(env, task)
-        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robots[0].spec)
+        self._policy = load_here(policy, self._robots[0].spec, device)
 
     def play(self, seed: int) -> list[Episode]:
         import torch
@@ -117,15 +117,15 @@ class PolicyActor:
 
     keeps_failures = True
 
-    def __init__(self, env: str, task: str, policy: str) -> None:
+    def __init__(self, env: str, task: str, policy: str, device: str = "cpu") -> None:
         import torch
 
-        from vla.tandem import TandemPolicy
+        from vla.policies import load_here
 
         torch.set_num_threads(1)
         self._robot = GymRobot(find_environment(env, task), task=task)
         self._robot.connect()
-        self._policy = TandemPolicy.from_pretrained(policy, robot=self._robot.spec)
+        self._policy = load_here(policy, self._robot.spec, device)
 
     def play(self, seed: int) -> list[Episode]:
         import torch

@@ -36,7 +36,7 @@ class EpisodeSettings:
     """What attempt i depends on, beside i. policy: its folder, or None for the scripted experts.
 
     corrected: the policy drives for a while, then the expert; what is recorded is what that one would do.
-    steady: the expert's hand does not slip.
+    steady: the expert's hand does not slip. device: of the policy, as `load_policy` takes it; no part of the record.
     """
 
     env: str
@@ -45,6 +45,7 @@ class EpisodeSettings:
     policy: str | None
     corrected: bool = False
     steady: bool = False
+    device: str = "cpu"
 
 
 def collect(
@@ -58,6 +59,7 @@ def collect(
     stills: int,
     corrected: bool = False,
     steady: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Collect `episodes` episodes or `stills` still scenes into `out`, going on where an interrupted run stopped.
 
@@ -93,13 +95,16 @@ def collect(
     need("data", *RECORDING)
     if policy is None or corrected:
         expert_maker(entry)
-    summary = collect_episodes(EpisodeSettings(env, seed, task, policy, corrected, steady), episodes, out, workers)
+    summary = collect_episodes(
+        EpisodeSettings(env, seed, task, policy, corrected, steady, device), episodes, out, workers
+    )
     print(f"{episodes} episodes in {out}: {summary}")
 
 
 def collect_episodes(settings: EpisodeSettings, episodes: int, out: Path, workers: int) -> str:
     """Record until exactly `episodes` are kept; returns a line for the person. Raises UserError if too few succeed."""
     wanted = asdict(settings) | {"episodes": episodes}
+    del wanted["device"]
     if settings.policy is not None:
         wanted["policy"] = f"{Path(settings.policy).name} {weights_of(settings.policy)}"
     if check_output(out, RECORD, wanted):
@@ -154,7 +159,9 @@ class _EpisodeWorker:
         if policy is None:
             self.actor = ExpertActor(env, task, self.settings.steady)
         else:
-            self.actor = (CorrectedActor if self.settings.corrected else PolicyActor)(env, task, policy)
+            self.actor = (CorrectedActor if self.settings.corrected else PolicyActor)(
+                env, task, policy, self.settings.device
+            )
 
     def run(self, span: Span, report: Report) -> None:
         from vla.data.recorder import EpisodeRecorder

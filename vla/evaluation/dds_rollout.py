@@ -45,10 +45,11 @@ def dds_rollout(
     domain: int | None = None,
     loaded: Policy | None = None,
     patience: float = 5.0,
+    device: str = "cpu",
 ) -> DdsResult:
     """As `dds_episode`, with a policy by name unless it is `loaded`; prints one line, and what went wrong."""
     robot_spec = RobotSpec.load(assets.find("robot", spec))
-    driver = loaded or load_policy(policy, robot=robot_spec)
+    driver = loaded or load_policy(policy, robot=robot_spec, device=device)
     result = dds_episode(driver, robot_spec, instruction, seed, seconds, timing, domain, patience)
     for event in result.events:
         print(f"vla: {event}", file=sys.stderr)

@@ -30,6 +30,7 @@ def demo(
     episodes: int = EPISODES,
     workers: int | None = None,
     loaded: Policy | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Play `episodes` scenes, going through the task families; writes rollout.mp4 and report.html to `out`.
 
@@ -45,7 +46,7 @@ def demo(
     jobs = [Job(index, SEED + index) for index in range(episodes)]
     with ExitStack() as stack:
         media = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-demo-")))
-        setup = Setup(policy=policy, env="tabletop", play=play, media=str(media), videos=episodes, sheets=episodes)
+        setup = Setup(policy, "tabletop", play=play, media=str(media), videos=episodes, sheets=episodes, device=device)
         results = []
         with progress_bar("demo", episodes, lines=True) as show:
             for result in stack.enter_context(closing(play_all(setup, jobs, workers, loaded))):

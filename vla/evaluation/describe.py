@@ -14,14 +14,14 @@ MAX_WORDS = 96
 """Longest answer in tokens: a caption that names everything on a full table fits."""
 
 
-def describe(policy: str, image: Path, question: str, loaded: Any | None = None) -> str:
+def describe(policy: str, image: Path, question: str, loaded: Any | None = None, device: str = "cpu") -> str:
     """S2's answer, with its place tokens. `loaded` is used instead of loading `policy`.
 
     Raises UserError if the policy is unknown or the image cannot be read.
     """
     import torch
 
-    tandem: Any = loaded if loaded is not None else load_here(policy)
+    tandem: Any = loaded if loaded is not None else load_here(policy, device=device)
     camera = tandem.spec.camera(tandem.s2.config.cameras[0])
     pixels = read_image(image, camera.height, camera.width)
     # An S2 with several cameras is asked about the one picture there is, seen by all of them.

@@ -36,7 +36,7 @@ class EvalOptions:
     task, split: restrict what is asked. perturb: some of `vla.evaluation.perturbations`.
     variant: how the policy is run (`vla.runtime.variants`). real_time: on a robot that does not wait; of the timing
     only S2's period is then charged. report: folder for report.html. compare: an earlier
-    result over the same episodes, to pair this one with.
+    result over the same episodes, to pair this one with. device: of the policy, as `load_policy` takes it.
     """
 
     task: str = "all"
@@ -47,6 +47,7 @@ class EvalOptions:
     real_time: bool = False
     report: Path | None = None
     compare: Path | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         words_of(self.perturb)
@@ -107,6 +108,7 @@ def evaluate(
             media=str(media) if media else None,
             videos=VIDEOS,
             sheets=SHEETS,
+            device=options.device,
         )
         results = []
         progress = stack.enter_context(progress_bar("eval", episodes))

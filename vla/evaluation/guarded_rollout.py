@@ -37,7 +37,13 @@ class GuardedResult:
 
 
 def lerobot_rollout(
-    policy: str, spec: str, config: Sequence[str], instruction: str, seconds: float, loaded: Policy | None = None
+    policy: str,
+    spec: str,
+    config: Sequence[str],
+    instruction: str,
+    seconds: float,
+    loaded: Policy | None = None,
+    device: str = "cpu",
 ) -> GuardedResult:
     """Follow `instruction` for `seconds` on a robot of LeRobot's, and print one line about it.
 
@@ -49,7 +55,7 @@ def lerobot_rollout(
 
     robot_spec = RobotSpec.load(assets.find("robot", spec))
     robot = LeRobotRobot(robot_spec, config)
-    driver = loaded or load_policy(policy, REAL_TIME_PATIENCE_S, robot_spec)
+    driver = loaded or load_policy(policy, REAL_TIME_PATIENCE_S, robot_spec, device)
     with terminated_as_interrupted():
         robot.connect()
         try:

@@ -49,13 +49,13 @@ class Held:
         return np.abs(said - self.actions)[self.valid].mean(0)
 
 
-def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False) -> dict[str, Any]:
+def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False, device: str = "cpu") -> dict[str, Any]:
     """Print the table and return the document. all_episodes: also those that training takes.
 
     Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
     """
     cache = build_cache(dataset)
-    tandem = load_policy(policy, robot=cache.spec)
+    tandem = load_policy(policy, robot=cache.spec, device=device)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):
         raise UserError(f"dataset {dataset}: states or actions are not finite; vla data doctor says where")
     asked = np.ones(len(cache), bool) if all_episodes else is_held_out(cache.episode)

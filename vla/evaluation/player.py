@@ -16,7 +16,7 @@ class Player:
     def __init__(self, setup: Setup, policy: Policy | None = None) -> None:
         self._setup = setup
         spec = RobotSpec.load(assets.find("robot", find_environment(setup.env).robot))
-        self.policy = policy or load_policy(setup.policy, robot=spec)
+        self.policy = policy or load_policy(setup.policy, robot=spec, device=setup.device)
         # Who draws an episode afterwards needs a twin for that, or every image at once.
         # Nor has a policy that looks back any use for images that are gone.
         lazy = setup.media is None or find_environment(setup.env).twin_size > 0
@@ -51,7 +51,7 @@ class Players:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self._given = policy
-        self._loaded: dict[str, Policy] = {}
+        self._loaded: dict[tuple[str, str], Policy] = {}
         self._setup: Setup | None = None
         self._player: Player | None = None
 
@@ -65,8 +65,9 @@ class Players:
         """Raises UserError as `Player` does."""
         if self._player is None or setup != self._setup:
             self._close()
-            self._player = Player(setup, self._given or self._loaded.get(setup.policy))
-            self._setup, self._loaded[setup.policy] = setup, self._player.policy
+            which = setup.policy, setup.device
+            self._player = Player(setup, self._given or self._loaded.get(which))
+            self._setup, self._loaded[which] = setup, self._player.policy
         return self._player
 
     def _close(self) -> None:

@@ -28,7 +28,7 @@ _LOOK_EVERY = 0.1
 @dataclass(frozen=True)
 class RealTimeRun:
     """seconds: how long at most, in the robot's own time. until_done: end when the task is. out: folder for
-    telemetry.jsonl, the body's log and run.png.
+    telemetry.jsonl, the body's log and run.png. device: of the policy, as `load_policy` takes it.
     """
 
     policy: str
@@ -38,6 +38,7 @@ class RealTimeRun:
     until_done: bool = True
     how: RunSettings = field(default_factory=RunSettings)
     body: BodySettings = field(default_factory=BodySettings)
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def run_in_real_time(run: RealTimeRun, show: Callable[[RunTelemetry, Any], None]
     assets.check_folder_writable(run.out)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
-    policy = policy_maker(run.policy, robot.spec)
+    policy = policy_maker(run.policy, robot.spec, run.device)
     with terminated_as_interrupted(), Supervisor(policy, robot, run.how) as supervisor:
         telemetry = RunTelemetry(run.out / "telemetry.jsonl")
         try:

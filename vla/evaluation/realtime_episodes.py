@@ -46,7 +46,7 @@ def _play(setup: Setup, job: Job, twin: Any, how: RunSettings) -> EpisodeResult:
     world = World(setup.env, job.seed, setup.task, setup.split, None if wanted == given else wanted)
     rate = twin.spec.rate_hz
     with tempfile.TemporaryDirectory(prefix="vla-episode-") as folder:
-        run = RealTimeRun(setup.policy, world, twin.max_steps / rate, Path(folder), how=how)
+        run = RealTimeRun(setup.policy, world, twin.max_steps / rate, Path(folder), how=how, device=setup.device)
         result = run_in_real_time(run)
     telemetry = result.telemetry
     return EpisodeResult(

@@ -24,6 +24,7 @@ def rollout(
     timing: Timing | None = None,
     loaded: Policy | None = None,
     seconds: float | None = None,
+    device: str = "cpu",
 ) -> EpisodeResult:
     """Play the scene of `seed`, following its own instruction or another one, and print one line about it.
 
@@ -37,7 +38,7 @@ def rollout(
     if video:
         assets.check_file_writable(video, "--video")
     with tempfile.TemporaryDirectory(prefix="vla-rollout-") as media:
-        setup = Setup(policy=policy, env=env, play=play, media=media if video else None, videos=1)
+        setup = Setup(policy=policy, env=env, play=play, media=media if video else None, videos=1, device=device)
         (result,) = play_all(setup, [Job(0, seed, instruction)], workers=1, policy=loaded)
         if video:
             video.parent.mkdir(parents=True, exist_ok=True)

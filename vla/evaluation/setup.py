@@ -13,7 +13,8 @@ class Setup:
     """Everything a worker process needs to know; plain values, so that it travels as JSON.
 
     looks: perturbations of the pictures. media: folder for pictures, None records nothing. videos: so many first
-    episodes are filmed; sheets: so many first episodes, and every failure, leave a contact sheet.
+    episodes are filmed; sheets: so many first episodes, and every failure, leave a contact sheet. device: of the
+    policy, as `load_policy` takes it.
     """
 
     policy: str
@@ -25,6 +26,7 @@ class Setup:
     media: str | None = None
     videos: int = 0
     sheets: int = 0
+    device: str = "cpu"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

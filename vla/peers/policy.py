@@ -51,18 +51,18 @@ class PeerPolicy:
         self._told: dict[int, str] = {}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> PeerPolicy:
+    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> PeerPolicy:
         """Raises UserError if files are missing or damaged, or the robot it is for is not known."""
         folder = Path(folder)
         spec = _robot(folder)
         try:
             config = PreTrainedConfig.from_pretrained(folder)
-            config.device, config.pretrained_path = "cpu", folder
+            config.device, config.pretrained_path = device, folder
             if hasattr(config, "pretrained_backbone_weights"):
                 config.pretrained_backbone_weights = None  # the checkpoint has its own
             policy = get_policy_class(config.type).from_pretrained(folder, config=config)
-            device = {"preprocessor_overrides": {"device_processor": {"device": "cpu"}}}
-            before, after = make_pre_post_processors(config, pretrained_path=str(folder), **device)
+            where = {"preprocessor_overrides": {"device_processor": {"device": device}}}
+            before, after = make_pre_post_processors(config, pretrained_path=str(folder), **where)
         except Exception as error:  # LeRobot, draccus, safetensors and torch raise a dozen unrelated types
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"policy {folder}: LeRobot cannot load it: {reason}") from None

@@ -50,6 +50,7 @@ class TeleopOptions:
     episodes: int = 50
     domain: int | None = None
     instruction: str = ""
+    policy_device: str = "cpu"
 
 
 def teleop(options: TeleopOptions) -> None:
@@ -71,7 +72,9 @@ def teleop(options: TeleopOptions) -> None:
 
     body = choose_body(options)
     _ = body.spec.fps  # UserError before anything moves
-    policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec) if options.policy else None
+    policy = None
+    if options.policy:
+        policy = load_policy(options.policy, REAL_TIME_PATIENCE_S, body.spec, options.policy_device)
     reserve = int(options.reserve_gb * 1e9)
     with ExitStack() as stack:
 
