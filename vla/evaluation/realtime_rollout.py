@@ -16,7 +16,6 @@ from vla.evaluation.provenance import command_line, git_hash
 from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
 from vla.policies import can_be_exported
 from vla.runtime.run_telemetry import RunTelemetry, percentiles
-from vla.training.precision import device_named
 
 _LINE_EVERY = 1.0
 """Seconds between two lines where there is no terminal to redraw one on."""
@@ -44,6 +43,8 @@ def realtime_rollout(run: RealTimeRun) -> RunResult:
     for lost in (*result.lost, *_leave(run, summary)):
         console.print(lost, highlight=False)
     console.print(f"telemetry.jsonl, summary.json and run.png are in {run.out}", highlight=False)
+    from vla.training.precision import device_named  # loads torch, for which this process had no use before
+
     if can_be_exported(run.policy) and device_named(run.device) == "cpu":
         faster = f"vla export --policy {run.policy} --out DIR"
         console.print(f"S1 ran in PyTorch: as {faster} makes it, a chunk takes half as long", highlight=False)
