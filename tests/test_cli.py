@@ -190,6 +190,7 @@ def test_the_model_is_loaded_on_the_device_that_is_asked_for(
 
     monkeypatch.setattr("vla.tandem.TandemPolicy.from_pretrained", load)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     words = argv.replace("PICTURE", str(tmp_path / "a.png")).replace("OUT", str(tmp_path / "out"))
     code, _, err = run(capsys, *words.split())
