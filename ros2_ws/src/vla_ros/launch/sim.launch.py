@@ -5,7 +5,6 @@ ros2 action send_goal --feedback /policy/run_instruction vla_interfaces/action/R
 """
 
 from launch import LaunchDescription
-from launch.actions import Shutdown
 from launch_ros.actions import Node
 
 from vla_ros.launching import POLICY, config, declare, given, policy_node
@@ -28,12 +27,5 @@ def generate_launch_description() -> LaunchDescription:
         "seed": given("seed", int),
         "lockstep": given("lockstep", bool),
     }
-    sim = Node(
-        package="vla_ros",
-        executable="sim",
-        name="sim",
-        output="screen",
-        parameters=[config("sim.yaml"), scene],
-        on_exit=Shutdown(reason="the simulated robot has ended"),
-    )
+    sim = Node(package="vla_ros", executable="sim", name="sim", output="screen", parameters=[config("sim.yaml"), scene])
     return LaunchDescription([*declare(ARGUMENTS), sim, policy_node()])
