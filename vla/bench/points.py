@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Points:
 
     def __init__(self, folder: Path, players: Crew, loaded: bool = False) -> None:
         self._folder, self._players, self._loaded = folder, players, loaded
-        self._weights: dict[str, str] = {}
+        self._weights_of = cache(weights_of)
         self._taken_as_is = False
 
     def measure(self, name: str, asked: dict[str, Any], parts: Sequence[Part]) -> Measured:
@@ -93,11 +94,6 @@ class Points:
         partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")
         partial.replace(file)
         return found
-
-    def _weights_of(self, policy: str) -> str:
-        if policy not in self._weights:
-            self._weights[policy] = weights_of(policy)
-        return self._weights[policy]
 
     def _say_taken_as_is(self) -> None:
         if not self._taken_as_is:
