@@ -180,6 +180,9 @@ def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], 
         "collect --env tabletop --episodes 1 --policy tabletop --device cuda:1 --out OUT --workers 1",
         "serve --policy tabletop --device cuda:1 --port 0",
         "teleop --policy tabletop --policy-device cuda:1 --out OUT",
+        "bench serve --policy tabletop --device cuda:1",
+        "bench words --policy tabletop --device cuda:1",
+        "bench latency --policy tabletop --env tabletop --episodes 3 --device cuda:1 --workers 1 --out OUT",
     ],
 )
 def test_the_model_is_loaded_on_the_device_that_is_asked_for(

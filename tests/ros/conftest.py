@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "robots"), str(ROOT / "ros2_ws" / "src" / "vla_ros")]
+sys.path[:0] = [str(ROOT / "tests" / "ros"), str(ROOT / "tests" / "robots"), str(ROOT / "ros2_ws" / "src" / "vla_ros")]
 
 
 @pytest.fixture

@@ -182,7 +182,18 @@ def test_a_part_that_dies_again_and_again_without_having_done_anything_ends_the_
         processes = run.processes()
         run.set_mood("broken")
         run.supervisor.instruct("sway")
-        with pytest.raises(UserError, match="s2 died 3 times without having computed anything"):
+        with pytest.raises(UserError, match="s2 died 3 times without having done anything"):
             run.until(lambda: False, "it is started again for ever")
     assert run.events.count("s2 died: started again") == 2
     assert_gone(processes)
+
+
+def test_a_command_process_that_dies_at_every_start_ends_the_run(tmp_path):
+    run = Run(tmp_path)
+    with run.supervisor as supervisor, pytest.raises(UserError, match="the command process died 3 times"):
+        while True:
+            os.kill(supervisor.commands.pid, signal.SIGKILL)
+            while supervisor.commands.alive:
+                time.sleep(0.01)
+            run.look()
+    assert run.events.count("the command process died: started again") == 2

@@ -236,6 +236,8 @@ def test_a_gpu_beyond_those_there_are_is_said(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert device_named("cuda:1") == "cuda:1"
+    with pytest.raises(UserError, match="unknown device 'tpu'; there are: auto, cpu, cuda, cuda:N"):
+        device_named("tpu")
     with pytest.raises(UserError, match="device cuda:7: the last one this machine's PyTorch sees is cuda:1"):
         device_named("cuda:7")
     for name, value in {"WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():

@@ -27,14 +27,14 @@ from vla.spec import RobotSpec
 PATIENCE_S = 60.0
 
 
-def bench_episodes(policy: str, env: str, episodes: int, seed: int) -> dict[str, Any]:
+def bench_episodes(policy: str, env: str, episodes: int, seed: int, device: str = "cpu") -> dict[str, Any]:
     """Success of `policy` on the scenes from `seed` on, each played over DDS and in process, and whether the two are
     the same; returns the benchmark document, with the outcomes in seed order. UserError if `env` has no topics."""
     use_loopback()
     spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
     if not spec.ros:
         raise UserError(f"bench: the robot of {env} has no ros section, which says its topics")
-    loaded = load_policy(policy, robot=spec)
+    loaded = load_policy(policy, robot=spec, device=device)
     jobs = [Job(index, seed + index) for index in range(episodes)]
     ours: list[bool] = []
     theirs: list[bool] = []

@@ -68,10 +68,13 @@ class Point:
         return f"{self.curve}-s2-{self.s2_delay:g}-s1-{self.s1_delay}"
 
 
-def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None = None) -> dict[str, Any]:
+def bench_latency(
+    study: Study, out: Path, workers: int, loaded: Policy | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure every point, write `latency.md` with its plots and `latency.json` into `out`; returns the table.
 
-    `loaded` is used instead of loading the policies. Raises UserError for bad input before the first episode.
+    `loaded` is used instead of loading the policies. device: theirs, as `load_policy` takes it. Raises UserError for
+    bad input before the first episode.
     """
     for task in study.tasks:
         find_environment(study.env, task)
@@ -81,7 +84,7 @@ def bench_latency(study: Study, out: Path, workers: int, loaded: Policy | None =
     assets.check_folder_writable(out, "--out")
     points = list(dict.fromkeys(_points(study)))
     with crew(workers, loaded) as players:
-        kept = Points(out / "points", players, loaded is not None)
+        kept = Points(out / "points", players, loaded is not None, device)
         outcomes = {point: _measure(study, point, kept) for point in points}
     document = _document(study, outcomes)
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

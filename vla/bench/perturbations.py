@@ -80,10 +80,13 @@ def conditions() -> list[Condition]:
     ]
 
 
-def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | None = None) -> dict[str, Any]:
+def bench_perturbations(
+    study: Study, out: Path, workers: int, loaded: Policy | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure every condition, write `perturbations.md`, `.json` and `.png` into `out`; returns the table.
 
-    `loaded` is used instead of loading the policy. Raises UserError for bad input before the first episode.
+    `loaded` is used instead of loading the policy. device: its, as `load_policy` takes it. Raises UserError for bad
+    input before the first episode.
     """
     if loaded is None:
         check_policy(study.policy)
@@ -92,7 +95,7 @@ def bench_perturbations(study: Study, out: Path, workers: int, loaded: Policy | 
         robot.reset(study.seed)
         robot.paraphrases()
     with crew(workers, loaded) as players:
-        points = Points(out / "points", players, loaded is not None)
+        points = Points(out / "points", players, loaded is not None, device)
         found = {one.name: _measure(study, one, points) for one in conditions()}
     document = {"study": study.to_dict(), "conditions": _compare(found)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

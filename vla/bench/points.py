@@ -39,11 +39,12 @@ def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: in
 class Points:
     """The conditions of a study, each in a file of `folder`. players: who plays those that are missing.
 
-    loaded: whether they drive a policy that was loaded already, whose weights no file can tell.
+    loaded: whether they drive a policy that was loaded already, whose weights no file can tell. device: of the
+    policies, as `load_policy` takes it; no part of what is asked.
     """
 
-    def __init__(self, folder: Path, players: Crew, loaded: bool = False) -> None:
-        self._folder, self._players, self._loaded = folder, players, loaded
+    def __init__(self, folder: Path, players: Crew, loaded: bool = False, device: str = "cpu") -> None:
+        self._folder, self._players, self._loaded, self._device = folder, players, loaded, device
         self._weights_of = cache(weights_of)
         self._taken_as_is = False
 
@@ -80,8 +81,9 @@ class Points:
         chunks: list[float] = []
         thoughts: list[float] = []
         unparaphrased = 0
+        placed = [(replace(setup, device=self._device), jobs) for setup, jobs in parts]
         with progress_bar(file.stem, sum(len(jobs) for _, jobs in parts)) as show:
-            for result in self._players.play(parts):
+            for result in self._players.play(placed):
                 outcomes[result.index] = result.success
                 chunks += result.s1_ms
                 thoughts += result.s2_ms

@@ -80,7 +80,7 @@ def bench_policies(contest: Contest, field: Field, out: Path, workers: int) -> d
         _claim(folder, {"contest": contest.to_dict(), "entrant": repr(entrant)} | content(entrant, contest.datasets))
         trained = train_entrant(entrant, contest.datasets, contest.seconds, folder, device)
         with crew(workers) as players:
-            points = Points(folder / "points", players)
+            points = Points(folder / "points", players, device=device)
             found = {name: _measure(contest, entrant, trained, name, points) for name in CONDITIONS}
         reference = reference or {name: one.outcomes for name, one in found.items()}
         rows[entrant.name] = _row(trained, found, reference)

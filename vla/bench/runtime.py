@@ -30,13 +30,13 @@ PEER_S = 60.0
 """It is worse by so much that a minute (s) shows it."""
 
 
-def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path) -> dict[str, Any]:
+def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path, device: str = "cpu") -> dict[str, Any]:
     """`length` seconds, and then a minute at most in one thread, on the same scene; returns the benchmark document.
 
     Commands are timed as the robot received them, and beside them a loop that does nothing (`vla.bench.idle_loop`).
     Telemetry and logs stay in `out`.
     """
-    run = RealTimeRun(policy, World(env, seed), length, out / "two-speed", until_done=False)
+    run = RealTimeRun(policy, World(env, seed), length, out / "two-speed", until_done=False, device=device)
     ours, beside_idle = run_beside_idle(run)
     peer = synchronous(replace(run, out=out / "one-thread", seconds=min(length, PEER_S)))
     telemetry = ours.telemetry
@@ -67,7 +67,7 @@ def synchronous(run: RealTimeRun) -> OneThread:
     torch.set_num_threads(1)
     log = run.out / "body"
     robot = RealTimeSim(run.world, replace(run.body, log=str(log)))
-    policy = load_policy(run.policy, robot=robot.spec)
+    policy = load_policy(run.policy, robot=robot.spec, device=run.device)
     try:
         robot.start()
         senses, gate = Senses(robot.spec, robot.sense_memory), SafetyGate(robot.spec)

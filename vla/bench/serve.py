@@ -12,23 +12,22 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import ClientConnection, connect
 
-from vla import assets
 from vla.bench.table import Row, report
+from vla.policies import load_here
 from vla.serve.background import beside
 from vla.serve.codec import pack, unpack
 from vla.serve.server import MAX_BYTES, PolicyServer
-from vla.tandem import TandemPolicy
 
 SIDE, ROUNDS, WARM_UP = 224, 200, 10
 
 
-def bench_serve(policy: str) -> dict[str, Any]:
+def bench_serve(policy: str, device: str = "cpu") -> dict[str, Any]:
     """Round trips of an observation with two 224x224 images on loopback, in turn; returns the benchmark document.
 
     Ours is the round trip less the time that the server spent in the model, as it reports it. The peer unpacks the same
     message with msgpack alone and sends as large an answer.
     """
-    tandem = TandemPolicy.from_pretrained(assets.find("policy", policy))
+    tandem = load_here(policy, device=device)
     rng = np.random.default_rng(0)
     images = {
         f"observation.images.{camera.name}": rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)

@@ -19,13 +19,13 @@ EARLIER = "after a tenth of the time"
 _SHARED = Path("/dev/shm")
 
 
-def bench_soak(policy: str, env: str, seed: int, length: float, out: Path) -> dict[str, Any]:
+def bench_soak(policy: str, env: str, seed: int, length: float, out: Path, device: str = "cpu") -> dict[str, Any]:
     """`length` seconds on one scene; returns the benchmark document. Telemetry, logs and the plot stay in `out`.
 
     Memory is that of each process, its median over the last tenth of the time, beside its median over the second tenth.
     """
     before = _left()
-    run = RealTimeRun(policy, World(env, seed), length, out, until_done=False)
+    run = RealTimeRun(policy, World(env, seed), length, out, until_done=False, device=device)
     result, beside_idle = run_beside_idle(run)
     summary = result.telemetry.summary()
     pace = regularity(receipt_periods(result.receipts))

@@ -57,7 +57,9 @@ class Said:
         return size * float(np.hypot(*np.subtract(place, self.question["target"]))) if place else float(size)
 
 
-def bench_words(policy: str, env: str, scenes: int, seed: int, workers: int, loaded: Any = None) -> dict[str, Any]:
+def bench_words(
+    policy: str, env: str, scenes: int, seed: int, workers: int, loaded: Any = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Ask S2 all there is to ask about `scenes` new scenes from `seed` on; returns the benchmark document.
 
     The peer is the most frequent answer of each kind of question, and for places their mean. `loaded` is used instead
@@ -65,7 +67,7 @@ def bench_words(policy: str, env: str, scenes: int, seed: int, workers: int, loa
     """
     if scenes < 1:
         raise UserError(f"bench words: {scenes} scenes are too few to ask about")
-    tandem: Any = loaded if loaded is not None else load_here(policy)
+    tandem: Any = loaded if loaded is not None else load_here(policy, device=device)
     with tempfile.TemporaryDirectory(prefix="vla-words-") as folder:
         collect_stills(StillSettings(env, seed, "all"), scenes, Path(folder) / "stills", workers)
         stills = StillScenes(Path(folder) / "stills")

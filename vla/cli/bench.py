@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import device, environment, existing_folder, one_of, seconds, whole
-from vla.cli.common import add_command, add_workers, check_outputs, write_json
+from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
+from vla.cli.common import add_command, add_device, add_workers, check_outputs, write_json
 from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
     policies.add_argument("--contest", default="tabletop", metavar="C", help="who: a shipped name or a file of YAML")
     policies.add_argument("--dataset", nargs="+", default=[], type=existing_folder, metavar="DIR", help="to train on")
     policies.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these of the contest (default all)")
-    policies.add_argument("--device", type=device, default="auto", metavar="D", help="of training (default auto)")
+    add_device(parser)
     add_workers(parser)
 
 
@@ -89,14 +89,15 @@ def _latency(args: argparse.Namespace) -> Document:
 
     tasks = default_tasks(args.env, args.tasks)
     study = Study(args.policy, args.peer, args.env, tasks, args.episodes or 200, args.seed)
-    return bench_latency(study, args.out or Path("outputs/latency"), args.workers)
+    return bench_latency(study, args.out or Path("outputs/latency"), args.workers, device=args.device)
 
 
 def _perturbations(args: argparse.Namespace) -> Document:
     from vla.bench.perturbations import Study, bench_perturbations
 
     study = Study(args.policy, args.env, tuple(args.tasks) or ("all",), args.episodes or 200, args.seed)
-    return bench_perturbations(study, args.out or Path("outputs/perturbations"), args.workers)
+    out = args.out or Path("outputs/perturbations")
+    return bench_perturbations(study, out, args.workers, device=args.device)
 
 
 def _policies(args: argparse.Namespace) -> Document:
@@ -112,26 +113,28 @@ def _policies(args: argparse.Namespace) -> Document:
 def _serve(args: argparse.Namespace) -> Document:
     from vla.bench.serve import bench_serve
 
-    return bench_serve(args.policy)
+    return bench_serve(args.policy, args.device)
 
 
 def _runtime(args: argparse.Namespace) -> Document:
     from vla.bench.runtime import bench_runtime
 
-    return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, args.out or Path("outputs/runtime"))
+    out = args.out or Path("outputs/runtime")
+    return bench_runtime(args.policy, args.env, args.seed, args.seconds or 30.0, out, args.device)
 
 
 def _soak(args: argparse.Namespace) -> Document:
     from vla.bench.soak import bench_soak
 
-    return bench_soak(args.policy, args.env, args.seed, args.seconds or 3600.0, args.out or Path("outputs/soak"))
+    out = args.out or Path("outputs/soak")
+    return bench_soak(args.policy, args.env, args.seed, args.seconds or 3600.0, out, args.device)
 
 
 def _dds(args: argparse.Namespace) -> Document:
     if args.episodes:
         from vla.bench.dds_episodes import bench_episodes
 
-        return bench_episodes(args.policy, args.env, args.episodes, args.seed)
+        return bench_episodes(args.policy, args.env, args.episodes, args.seed, args.device)
     from vla.bench.dds import bench_dds
 
     return bench_dds(args.seconds or 60.0)
@@ -174,7 +177,7 @@ def _doctor(args: argparse.Namespace) -> Document:
 def _words(args: argparse.Namespace) -> Document:
     from vla.bench.words import bench_words
 
-    return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers)
+    return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers, device=args.device)
 
 
 def _teleop(args: argparse.Namespace) -> Document:

@@ -22,7 +22,12 @@ from vla.shared_slot import Slot, slot_memory
 from vla.spec import RobotSpec
 
 MOST_DEATHS = 3
-"""In a row, of a part that computes nothing in between: what it dies of does not pass."""
+"""In a row, of a part that does nothing in between: what it dies of does not pass."""
+SETTLED = 1000
+"""After so many samples (5 s) a command process has not died of its start."""
+
+
+COMMANDS = "the command process"
 
 
 class LiveRobot(Protocol):
@@ -87,7 +92,7 @@ class Supervisor(Running):
         self._asked = Instruction(-1, "")
         self._heard: dict[str, float] = {}
         self._away: set[str] = set()
-        self._deaths = {part.name: 0 for part in (self.slow, self.fast)}
+        self._deaths = dict.fromkeys((self.slow.name, self.fast.name, COMMANDS), 0)
 
     def start(self) -> None:
         """Returns when every part runs. Raises UserError if one cannot."""
@@ -115,8 +120,9 @@ class Supervisor(Running):
         events = [*self._servers(self.slow, watch.slow), *self._servers(self.fast, watch.fast)]
         events += [told for part in (self.slow, self.fast) if (told := self._revive(part))]
         if not self.commands.alive:
-            events.append("the command process died: started again")
+            self._count_death(COMMANDS, f"{COMMANDS} died")
             self.commands.start(self._how.ready)
+            events.append(f"{COMMANDS} died: started again")
         return replace(watch, events=tuple(events))
 
     def close(self) -> None:
@@ -164,11 +170,14 @@ class Supervisor(Running):
             return None
         died = f"{part.name} {'hung' if part.alive else 'died'}"
         part.kill()
-        self._deaths[part.name] += 1
-        if self._deaths[part.name] >= MOST_DEATHS:
-            raise UserError(f"{died} {MOST_DEATHS} times without having computed anything: to start it again is no use")
+        self._count_death(part.name, died)
         self._start(part)
         return f"{died}: started again"
+
+    def _count_death(self, name: str, died: str) -> None:
+        self._deaths[name] += 1
+        if self._deaths[name] >= MOST_DEATHS:
+            raise UserError(f"{died} {MOST_DEATHS} times without having done anything: to start it again is no use")
 
     def _read(self) -> Watch:
         slow = _unpacked(self._slow_reports, SlowReport.unpack)
@@ -178,7 +187,10 @@ class Supervisor(Running):
                 self._heard[part.name] = time.monotonic()
             if any(report.ms is not None for report in reports):
                 self._deaths[part.name] = 0
-        return Watch(slow, fast, self.commands.state(), ())
+        command = self.commands.state()
+        if command.tick >= SETTLED:
+            self._deaths[COMMANDS] = 0
+        return Watch(slow, fast, command, ())
 
     def _check(self, watch: Watch) -> None:
         for part, reports in ((self.slow, watch.slow), (self.fast, watch.fast)):
@@ -186,7 +198,7 @@ class Supervisor(Running):
                 if report.error:
                     raise UserError(f"{part.name}: {report.error}")
         if watch.command.phase == "failed":
-            raise UserError(f"the command process failed: {watch.command.error}")
+            raise UserError(f"{COMMANDS} failed: {watch.command.error}")
 
 
 def _unpacked[T](slot: Slot, unpack: Callable[[bytes], T]) -> tuple[T, ...]:

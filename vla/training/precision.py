@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import torch
@@ -29,7 +30,11 @@ def _cpu_is_quick() -> bool:
 
 
 def device_named(name: str) -> str:
-    """What `auto`, `cpu`, `cuda` or `cuda:N` is on this machine; UserError for a GPU that PyTorch does not see."""
+    """What `auto`, `cpu`, `cuda` or `cuda:N` is on this machine; UserError for another name and for a GPU that PyTorch
+    does not see.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(f"unknown device {name!r}; there are: auto, cpu, cuda, cuda:N")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

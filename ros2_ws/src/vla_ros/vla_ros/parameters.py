@@ -20,7 +20,7 @@ class PolicyParameters:
     gate is in the path. time_limit: seconds, of goals that give none. patience: seconds to wait for a stream before
     giving up. seed: of the scene that a simulated robot begins before each goal; -1 takes the robot as it is. s2_delay,
     s2_period, s1_delay: charged in lockstep (see docs/realtime.md). s2_stop: the robot holds when the thought in use is
-    older (s). words: seconds between S2's words, 0 for none. latents: publish them.
+    older (s). words: seconds between S2's words, 0 for none. latents: publish them. device: auto, cpu, cuda or cuda:N.
     """
 
     policy: str = "tabletop"
@@ -35,6 +35,7 @@ class PolicyParameters:
     s2_stop: float = 2.0
     words: float = 1.0
     latents: bool = False
+    device: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class PolicyNode(LifecycleNode):
         )
         simulated = bool(self.get_parameter("use_sim_time").value)
         wanted = robot_spec(given.spec, simulated) if given.spec else None
-        policy = load_policy(given.policy, REAL_TIME_PATIENCE_S, wanted)
+        policy = load_policy(given.policy, REAL_TIME_PATIENCE_S, wanted, given.device)
         self._spec = wanted or robot_spec(policy.spec.name, simulated)
         policy.spec.check_robot(self._spec)
         if given.gate:
