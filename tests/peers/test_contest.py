@@ -152,7 +152,8 @@ def test_other_data_or_another_recipe_under_the_same_name_is_another_contest(tmp
     assert content(entrant, [data])["recipe"] != before["recipe"]
 
 
-def test_the_shipped_contest_is_read_and_can_be_cut():
+def test_the_shipped_contests_are_read_and_can_be_cut():
+    assert [one.name for one in load_field("metaworld-mt10").policies] == ["tandem", "act", "smolvla"]
     field = load_field("tabletop")
     assert [one.name for one in field.policies] == ["l1", "flow", "bins", "fast", "act", "diffusion", "smolvla"]
     assert [one.name for one in entrants(field, ["act", "l1"]).policies] == ["l1", "act"]
