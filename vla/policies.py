@@ -111,6 +111,8 @@ def policy_maker(name: str, robot: RobotSpec | None = None, device: str = "cpu")
 
     A server must be there now; when it goes away later, they go on asking.
     """
+    if is_peer(name):
+        raise UserError(f"policy {name} is LeRobot's: --real-time plays ours only")
     if not is_remote(name):
         folder = str(assets.find("policy", name))
         return Maker(f"{__name__}:load_here", {"name": folder, "robot": robot, "device": device})

@@ -16,10 +16,11 @@ from vla.bench.contest import Entrant, Field, content, load_field, train_entrant
 from vla.bench.policies import Contest, _claim, bench_policies, entrants
 from vla.data.cache import FrameCache
 from vla.errors import UserError
+from vla.evaluation.episode import Play, play_episode
 from vla.peers.policy import PeerPolicy
 from vla.peers.small_vlm import SmallVlm
 from vla.peers.stage import PeerRecipe, PeerStage, new_peer
-from vla.robots.gym_sim import GymRobot
+from vla.robots.gym_sim import GymRobot, make_robot
 from vla.runtime.loop import Timing
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.loop import LoopConfig
@@ -30,6 +31,10 @@ OPTIONS = {
 }
 CHUNK = 7
 """Of the peers that are stepped once; Diffusion's eight, less the step it looks back."""
+DIFFUSION = {
+    **{"horizon": CHUNK + 1, "n_obs_steps": 2, "n_action_steps": 4, "down_dims": [8, 16], "num_inference_steps": 2},
+    **{"pretrained_backbone_weights": None, "use_group_norm": True, "noise_scheduler_type": "DDIM"},
+}
 LOOP = LoopConfig(lr=1e-3, warmup=1, log_every=1, eval_every=1000, bf16=False)
 
 
@@ -80,16 +85,42 @@ def test_smolvla_cut_to_size_learns_from_nothing(examples, tmp_path):
 
 def test_diffusion_sees_two_steps_and_hands_out_all_that_is_left_of_its_chunk(examples):
     pytest.importorskip("diffusers")
-    options = {"horizon": CHUNK + 1, "n_obs_steps": 2, "n_action_steps": 4, "down_dims": [8, 16]}
-    options |= {"pretrained_backbone_weights": None, "use_group_norm": True, "num_inference_steps": 2}
-    options |= {"noise_scheduler_type": "DDIM"}
-    peer = new_peer(PeerRecipe("diffusion", text=16, options=options), examples, 0)
+    peer = new_peer(PeerRecipe("diffusion", text=16, options=DIFFUSION), examples, 0)
     assert peer.frames == 2 and peer.config.replan_steps == 4
     batch = PeerStage(peer, examples, batch=2)._make(np.array([3, 6]))
     state = batch["observation.state"]
     assert state.shape == (2, 2, 17) and not np.array_equal(state[0, 0], state[0, 1])
     assert np.array_equal(state[1, 0], state[1, 1]), "before an episode its first frame is repeated"
     assert one_step(peer, examples) > 0
+
+
+def test_diffusion_is_given_the_two_steps_that_there_were(examples, monkeypatch):
+    pytest.importorskip("diffusers")
+    peer = new_peer(PeerRecipe("diffusion", text=16, options=DIFFUSION), examples, 0)
+    given, seen = [], []
+    monkeypatch.setattr(peer, "before", Noting(peer.before, given))
+    with make_robot("tabletop") as robot:
+        monkeypatch.setattr(type(robot), "max_steps", 10)
+        command = type(robot).command
+        monkeypatch.setattr(
+            type(robot), "command", lambda it, action: seen.append(it.observe().state) or command(it, action)
+        )
+        for _ in range(2):
+            assert play_episode(peer, robot, Play(), 5).steps == 10
+    chunks = [(0, 0), (3, 4), (7, 8)]
+    told = [np.stack([seen[first + i] for i in pair]) for first in (0, 10) for pair in chunks]
+    np.testing.assert_array_equal(given, told)
+
+
+class Noting:
+    """A processor that notes the states it is given."""
+
+    def __init__(self, processor, given):
+        self.processor, self.given = processor, given
+
+    def __call__(self, batch):
+        self.given.append(batch["observation.state"][0].numpy())
+        return self.processor(batch)
 
 
 def test_it_trains_for_its_time_and_is_a_checkpoint_of_lerobots(frames, tmp_path):

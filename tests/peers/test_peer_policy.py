@@ -12,8 +12,9 @@ pytest.importorskip("lerobot")
 from lerobot.policies import get_policy_class, make_pre_post_processors
 
 from vla import assets
+from vla.cli import main
 from vla.errors import UserError
-from vla.evaluation.episode import Onlooker, Play, play_episode
+from vla.evaluation.episode import Play, play_episode
 from vla.peers.policy import PeerPolicy
 from vla.peers.text import embed_text
 from vla.policies import check_policy, load_policy
@@ -58,7 +59,6 @@ def test_other_words_are_another_chunk(peer, seen):
 
 
 def test_it_drives_an_episode_with_delays(peer, monkeypatch):
-    assert isinstance(peer, Onlooker)
     with make_robot("tabletop", lazy=True) as robot:
         monkeypatch.setattr(type(robot), "max_steps", 12)
         result = play_episode(peer, robot, Play(Timing(s2_delay=0.1, s1_delay=2)), 5)
@@ -107,3 +107,18 @@ def test_only_what_can_be_driven_takes_it(act):
     with pytest.raises(UserError, match=r"no tandem\.json"):
         assets.find("policy", act)
     check_policy(str(act))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "--dataset", "."],
+        ["eval", "--env", "tabletop", "--episodes", "1", "--real-time"],
+        ["rollout", "--real-time", "--out", "out"],
+    ],
+)
+def test_where_it_cannot_be_played_is_one_line(act, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([words[0], "--policy", str(act), *words[1:]]) == 2
+    error = capsys.readouterr().err
+    assert f"policy {act} is LeRobot's: " in error and "ours only" in error and error.count("\n") == 1

@@ -74,3 +74,24 @@ class LinePolicy:
         chunk = np.zeros((self.horizon, 2), np.float32)
         chunk[:, 0] = 100 * round(now * 20) + np.arange(self.horizon)
         return chunk
+
+
+@dataclass
+class LookingBack(LinePolicy):
+    """S1 looks at three control steps, and notes the numbers of those before and what it sees; S2 looks at none."""
+
+    frames: int = 3
+    seen: list[tuple[list[int], int]] = field(default_factory=list)
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False) -> Thought:
+        return Thought(torch.zeros(2, 3), stamp, instruction_id)
+
+    def act(self, images, state, thought, now, prefix, past=()) -> np.ndarray:
+        self.seen.append(([round(one.stamp * 20) for one in past], int(images["front"][0, 0, 0])))
+        return super().act(images, state, thought, now, prefix)
+
+    def check(self, begin: int = 0) -> None:
+        """It was shown every step from `begin` on, and none before."""
+        for past, image in self.seen:
+            step = past[-1] + 1 if past else begin
+            assert past == list(range(max(begin, step - 2), step)) and image == step % 256

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from line_world import SPEC, LineRobot
+from line_world import SPEC, LineRobot, LookingBack
 
+from vla.runtime.stepped_pilot import SteppedPilot
 from vla.runtime.threaded_pilot import ThreadedPilot
 from vla.s2.thought import Thought
 
@@ -85,3 +86,36 @@ def test_after_one_slow_chunk_half_of_the_next_is_still_new(engaged):
     step = planned(pilot, robot, policy, 0, 2)
     planned(pilot, robot, policy, step, 3)
     assert policy.prefixes[2] == 8
+
+
+def test_a_policy_that_looks_at_several_steps_is_shown_each_and_none_from_before_it_took_over(engaged):
+    policy = LookingBack()
+    pilot, robot = engaged(policy)
+    drive(pilot, robot, time.monotonic, lambda: len(policy.seen) >= 4)
+    policy.check()
+    begin = len(robot.commands)
+    pilot.engage(robot.observe())
+    drive(pilot, robot, time.monotonic, lambda: policy.seen[-1][0][-1:] >= [begin])
+    policy.seen = [one for one in policy.seen if one[0][-1:] >= [begin - 1]]
+    policy.check(begin)
+
+
+def test_so_is_one_on_a_simulators_clock():
+    policy, robot = LookingBack(), LineRobot()
+    pilot = SteppedPilot(policy, SPEC)
+    pilot.instruct("go on")
+    pilot.engage(robot.observe())
+    drive(pilot, robot, lambda: robot.observe().stamp, lambda: len(policy.seen) >= 3)
+    policy.check()
+    assert policy.seen[-1] == ([6, 7], 8)
+
+
+def drive(pilot, robot, clock, done):
+    """One control step after the other, until `done()`."""
+
+    def stepped():
+        action = pilot.next(robot.observe(), clock(), len(robot.commands))
+        robot.command(np.zeros(2) if action is None else action)
+        return done()
+
+    until(stepped)

@@ -1,7 +1,7 @@
 """Other ways to run a policy: each differs from the two-speed loop in what its name says."""
 
 import pytest
-from line_world import LinePolicy, LineRobot
+from line_world import LinePolicy, LineRobot, LookingBack
 
 from vla.runtime.loop import Timing
 from vla.runtime.variants import VARIANTS, build_loop, nonsense
@@ -62,3 +62,11 @@ def test_a_synchronous_robot_holds_while_s2_and_s1_compute():
 def test_without_latency_and_in_a_still_world_all_but_the_frozen_think_as_often(variant):
     _, policy, _ = drive(variant, 9, Timing(), Seeing())
     assert len(policy.thinks) == (1 if variant == "frozen" else 3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_policy_that_looks_at_several_steps_is_shown_each(variant):
+    looking = LookingBack()
+    drive(variant, 9, Timing(s2_delay=0.1), looking)
+    looking.check()
+    assert len(looking.seen) >= 2 and looking.seen[-1][0]

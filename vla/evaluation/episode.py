@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -62,7 +62,6 @@ class EpisodeResult:
         return asdict(self)
 
 
-@runtime_checkable
 class Onlooker(Protocol):
     """Watches episodes: `begin` after each reset, `add` after each control step."""
 
@@ -83,21 +82,14 @@ def play_episode(
     """Reset to `seed` and follow `instruction`, or what `play.choice` picks, to success or the step limit.
 
     The result depends on policy, play, seed and index alone: torch's generators are seeded too, for heads that sample.
-    A policy that is an `Onlooker` sees every step.
     Raises UserError if the instruction is impossible in the scene, or the policy is for another robot.
     """
     import torch
 
     torch.manual_seed(seed)
     robot.reset(seed)
-    onlookers = [one for one in (recorder, policy) if isinstance(one, Onlooker)]
-    for one in onlookers:
-        one.begin()
-
-    def on_step(view: StepView) -> None:
-        for one in onlookers:
-            one.add(view)
-
+    if recorder is not None:
+        recorder.begin()
     given = robot.instruction
     stranger = instructions.stranger(robot, seed) if play.choice == "swap" and not instruction else None
     wanted = instruction or stranger or choose(robot, play.choice, seed, index)
@@ -111,7 +103,7 @@ def play_episode(
         robot,
         play.timing,
         words_every=play.words_every,
-        on_step=on_step if onlookers else None,
+        on_step=recorder.add if recorder is not None else None,
     )
     steps = robot.max_steps
     if play.seconds is not None:

@@ -23,7 +23,7 @@ from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.evaluation.provenance import command_line, git_hash
-from vla.policies import load_policy
+from vla.policies import is_peer, load_policy
 from vla.runtime.pilot import Policy
 from vla.s2.thought import Thought
 from vla.spec import dimension_names
@@ -52,8 +52,10 @@ class Held:
 def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False, device: str = "cpu") -> dict[str, Any]:
     """Print the table and return the document. all_episodes: also those that training takes.
 
-    Raises UserError if the policy is for another robot, no episode is held out, or values are not finite.
+    Raises UserError if the policy is for another robot or LeRobot's, no episode is held out, or values are not finite.
     """
+    if is_peer(policy):
+        raise UserError(f"policy {policy} is LeRobot's: --dataset asks ours only")
     cache = build_cache(dataset)
     tandem = load_policy(policy, robot=cache.spec, device=device)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):

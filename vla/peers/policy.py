@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from vla.errors import UserError
 from vla.peers.batches import observation_batch, observed_steps
-from vla.runtime.telemetry import StepView
+from vla.robots.base import Observation
 from vla.runtime.timed import Images
 from vla.s2.thought import Thought
 from vla.spec import RobotSpec
@@ -27,12 +28,16 @@ SPEC_FILE = "robot_spec.yaml"
 NOTHING = torch.zeros(0, 0)
 
 
+@dataclass(frozen=True)
+class _Told(Thought):
+    told: str = ""
+
+
 class PeerPolicy:
     """One rate: `think` only keeps the words, `act` looks, reads and acts in a single call.
 
     It executes `n_action_steps` of a chunk before the next, as LeRobot's `select_action` does, and hands out whole
-    chunks, so that there is something to do while the next is computed. A policy that looks at several control steps
-    has to be shown each: call `begin` after a reset and `add` after every step.
+    chunks, so that there is something to do while the next is computed.
     policy, before, after: LeRobot's policy and its two processors. spec: of the robot whose data it was trained on.
     Raises UserError if the policy's inputs or outputs are not the robot's.
     """
@@ -47,8 +52,6 @@ class PeerPolicy:
         if policy.config.type == "diffusion":  # it cuts its chunk there, and LeRobot forbids more than this
             policy.config.n_action_steps = policy.config.horizon - policy.config.n_obs_steps + 1
         self._steps = [step + self.frames - 1 for step in steps]
-        self._past: deque[tuple[Images, NDArray[np.float32]]] = deque(maxlen=self.frames - 1)
-        self._told: dict[int, str] = {}
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> PeerPolicy:
@@ -78,23 +81,10 @@ class PeerPolicy:
             processor.save_pretrained(folder)
         self.spec.save(folder / SPEC_FILE)
 
-    def begin(self) -> None:
-        """An episode begins: what was seen and told before is forgotten."""
-        self.policy.reset()
-        self._past.clear()
-        self._told.clear()
-
-    def add(self, view: StepView) -> None:
-        """A control step is over."""
-        if self.frames > 1:
-            seen = {name: np.array(view.observation.images[name]) for name in self.spec.camera_names}
-            self._past.append((seen, view.observation.state))
-
     def think(
         self, images: Images, instruction: str, stamp: float, instruction_id: int = 0, words: bool = False
     ) -> Thought:
-        self._told[instruction_id] = instruction
-        return Thought(NOTHING, stamp, instruction_id)
+        return _Told(NOTHING, stamp, instruction_id, told=instruction)
 
     @torch.inference_mode()
     def act(
@@ -104,15 +94,21 @@ class PeerPolicy:
         thought: Thought | None,
         now: float,
         prefix: NDArray[np.float32],
+        past: Sequence[Observation] = (),
     ) -> Float[np.ndarray, "H A"]:
-        """A chunk in robot units, row 0 for the moment of the images. What is committed already, it cannot take in."""
-        told = "" if thought is None else self._told.get(thought.instruction_id, next(iter(self._told.values()), ""))
-        seen = [*self._past, (images, state)]
+        """A chunk in robot units, row 0 for the moment of the images. What is committed already, it cannot take in.
+
+        past: what was seen in the control steps before, oldest first; where there were fewer than `frames`, the first
+        is repeated.
+        """
+        told = thought.told if isinstance(thought, _Told) else ""
+        seen = [*((one.images, one.state) for one in past), (images, state)]
         seen = [seen[0]] * (self.frames - len(seen)) + seen
         seen = [seen[i] for i in self._steps]
         pictures = {name: np.stack([one[name] for one, _ in seen])[None] for name in self.spec.camera_names}
         states = np.stack([felt for _, felt in seen])[None]
         batch = observation_batch(self.policy.config, self.spec, pictures, states, [told])
+        self.policy.reset()  # what LeRobot remembers are its calls, not control steps
         chunk = self._after(self.policy.predict_action_chunk(self.before(batch)))
         return np.asarray(chunk[0].float().cpu().numpy(), np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -22,7 +24,11 @@ Waiting = Literal["no thought", "old thought"]
 
 
 class Policy(Thinker, Protocol):
-    """What a loop drives: `vla.tandem.TandemPolicy`, or anything else that thinks and acts."""
+    """What a loop drives: `vla.tandem.TandemPolicy`, or anything else that thinks and acts.
+
+    One that looks at several control steps has `frames`, their number, and `act` takes the observations of those before
+    as one more argument: the oldest first, and fewer where there were none.
+    """
 
     @property
     def spec(self) -> RobotSpec: ...
@@ -47,7 +53,8 @@ class Policy(Thinker, Protocol):
 class Pilot:
     """warn, stop: thoughts older than this, in seconds, are counted; for older ones than `stop` it waits (None: never).
 
-    rest: stands for the last action (A,) sent before there is any. use_thoughts: False never waits for S2.
+    rest: stands for the last action (A,) sent before there is any. use_thoughts: False never waits for S2. past: what
+    was seen in the control steps before, which whoever takes the steps adds to, as far back as the policy looks.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Pilot:
         self._warn, self._stop, self._use_thoughts = warn, stop, use_thoughts
         self.stitcher = Stitcher(spec.hold_action, rest)
         self.replan_steps = int(policy.config.replan_steps)
+        self.past: deque[Observation] = deque(maxlen=getattr(policy, "frames", 1) - 1)
 
     def waits(self, age: float | None) -> Waiting | None:
         """Why it must hold, if it must. age: seconds since S2 looked; None if nothing answers the instruction yet."""
@@ -77,14 +85,22 @@ class Pilot:
         It is still to be committed to the stitcher: who asked knows when it really takes over. now: seconds, on the
         clock of the thought's stamp.
         """
-        actions = self.act(observation, thought, now, self.stitcher.prefix(step, delay))
+        actions = self.act(observation, thought, now, self.stitcher.prefix(step, delay), tuple(self.past))
         if thought is not None:
             self._trace.warnings += thought.age(now) > self._warn + EPSILON
         return Chunk(capture=step, effective=step + delay, actions=actions)
 
-    def act(self, observation: Observation, thought: Thought | None, now: float, prefix: NDArray[np.float32]) -> Any:
-        state = observation.state
-        actions, ms = timed(lambda seen: self._policy.act(seen, state, thought, now, prefix), observation.images)
+    def act(
+        self,
+        observation: Observation,
+        thought: Thought | None,
+        now: float,
+        prefix: NDArray[np.float32],
+        past: Sequence[Observation] = (),
+    ) -> Any:
+        act: Any = self._policy.act
+        given = (observation.state, thought, now, prefix, *([past] if past else ()))
+        actions, ms = timed(lambda seen: act(seen, *given), observation.images)
         self._trace.s1_ms.append(ms)
         if thought is not None:
             self._trace.s2_age_s.append(thought.age(now))

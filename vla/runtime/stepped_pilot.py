@@ -65,12 +65,12 @@ class SteppedPilot:
             self._worker.advance(stamp, observation.images, self._instruction, self._instruction_id, due)
             thought = self.thought
             self._age = None if thought is None else thought.age(stamp)
-            if pilot.waits(self._age):
-                return None
-            if due:
+            waits = pilot.waits(self._age)
+            if due and not waits:
                 pilot.stitcher.commit(pilot.plan(step, stamp, observation, thought, 0))
                 self._replan_at = step + pilot.replan_steps
-        return pilot.stitcher.next(step)
+        pilot.past.append(observation)
+        return None if waits else pilot.stitcher.next(step)
 
     def status(self) -> PilotStatus:
         return PilotStatus(age_s=self._age if self.engaged else None)

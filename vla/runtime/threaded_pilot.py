@@ -48,12 +48,13 @@ class PilotStatus:
 
 @dataclass(frozen=True)
 class _Look:
-    """What was seen at a control step. turn: which hand-over it belongs to."""
+    """What was seen at a control step, and in those before. turn: which hand-over it belongs to."""
 
     observation: Observation
     stamp: float
     step: int
     turn: int
+    past: tuple[Observation, ...] = ()
 
 
 class ThreadedPilot:
@@ -137,7 +138,8 @@ class ThreadedPilot:
             if stuck and observation.stamp - stuck[1] > STUCK_S:
                 self._failed = f"camera {stuck[0]} has shown one image for {STUCK_S:g} s although the robot moved"
                 return None
-            self._look = _Look(observation, stamp, step, self._turn)
+            self._look = _Look(observation, stamp, step, self._turn, tuple(pilot.past))
+            pilot.past.append(observation)
             thought = self._mailbox.newest(self._instruction_id)
             if pilot.waits(None if thought is None else thought.age(stamp)):
                 pilot.stitcher.drop()
@@ -217,7 +219,7 @@ class ThreadedPilot:
                 continue
             look, prefix = asked
             begin = time.monotonic()
-            actions = pilot.act(look.observation, self._mailbox.newest(number), look.stamp, prefix)
+            actions = pilot.act(look.observation, self._mailbox.newest(number), look.stamp, prefix, look.past)
             took = time.monotonic() - begin
             with self._changed:
                 self._s1_s = took if self._longest_delay else self._period

@@ -42,6 +42,7 @@ class _Wrapped:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.spec, self.config, self.act = policy.spec, policy.config, policy.act
+        self.frames = getattr(policy, "frames", 1)
 
 
 class Frozen(_Wrapped):
@@ -106,7 +107,7 @@ class SynchronousLoop(ControlLoop):
             rate, timing = self._robot.spec.rate_hz, self.timing
             wait = math.ceil(timing.s2_delay * rate - EPSILON) + timing.s1_delay
             nothing = np.zeros((0, self._robot.spec.action_size), np.float32)
-            actions = self._pilot.act(observation, self._thought, now, nothing)
+            actions = self._pilot.act(observation, self._thought, now, nothing, tuple(self._pilot.past))
             self._stitcher.drop()
             self._stitcher.commit(Chunk(capture=step + wait, effective=step + wait, actions=actions))
             self._replan_at = step + wait + min(len(actions), max(self._pilot.replan_steps, 2 * wait))
