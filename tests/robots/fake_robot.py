@@ -133,6 +133,29 @@ class TurningPolicy:
         return np.tile(state + np.eye(len(state), dtype=np.float32)[0] * self.by, (10, 1))
 
 
+class ListeningPolicy:
+    """Keeps the tabletop's arm still, and notes what it is told."""
+
+    spec = TABLETOP
+
+    class config:
+        replan_steps = 5
+
+    def __init__(self) -> None:
+        self.told = []
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        import torch
+
+        from vla.s2.thought import Thought
+
+        self.told.append(instruction)
+        return Thought(torch.zeros(1, 1), stamp, instruction_id)
+
+    def act(self, images, state, thought, now, prefix):
+        return np.tile(np.array([0, 0, 0, 0, 0, 0, 1], np.float32), (10, 1))
+
+
 Make = Callable[[float, RobotSpec], DdsRobot]
 """A robot that waits so many seconds for what does not come."""
 

@@ -6,7 +6,17 @@ import time
 
 import numpy as np
 import pytest
-from fake_robot import ARM, FAKE, FAULTS, PASSING, FakeRobot, TurningPolicy, check_named, check_recovered
+from fake_robot import (
+    ARM,
+    FAKE,
+    FAULTS,
+    PASSING,
+    FakeRobot,
+    ListeningPolicy,
+    TurningPolicy,
+    check_named,
+    check_recovered,
+)
 from sim_process import sim_process
 
 from gym_tabletop.experts import make_expert
@@ -75,6 +85,23 @@ def test_a_policy_drives_the_robot_over_dds_as_it_does_in_process_also_from_a_se
     assert here.success and there.success and (there.steps, there.instruction) == (here.steps, here.instruction)
     assert (served.success, served.steps, served.instruction) == (there.success, there.steps, there.instruction)
     assert capsys.readouterr().out == 2 * f"success after {here.steps} steps: {here.instruction}\n"
+
+
+@pytest.mark.parametrize("pace", [[], ["--lockstep"]])
+def test_the_result_names_what_was_asked_last(domain: int, capsys, pace: list[str]) -> None:
+    from vla.evaluation.dds_rollout import dds_rollout
+
+    seed, policy = 100_003, ListeningPolicy()
+    with make_robot("tabletop-suite", task="changed", render=False) as here:
+        here.reset(seed)
+        first = here.instruction
+        while here.instruction == first:
+            here.command(policy.act(None, None, None, 0, None)[0])
+        last = here.instruction
+    with sim_process(domain, "--env", "tabletop-suite", "--task", "changed", *pace):
+        what = dict(seed=seed, seconds=5, domain=domain, loaded=policy, patience=PATIENCE)
+        assert dds_rollout("", "tabletop", **what).instruction == last
+    assert f": {last}" in capsys.readouterr().out
 
 
 def test_a_robot_that_does_not_wait_is_driven_through_the_safety_gate(domain: int) -> None:

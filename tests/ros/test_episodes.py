@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_robot import ARM, FAKE, HOME, FakeRobot, TurningPolicy
+from fake_robot import ARM, FAKE, HOME, FakeRobot, ListeningPolicy, TurningPolicy
 from sim_process import sim_process
 
 from gym_tabletop.rendering import project
@@ -112,6 +112,24 @@ def test_a_robot_in_real_time_is_driven_while_the_policy_thinks(policy, domain: 
         )
         result = episode.run()
         assert result.outcome == "canceled" and result.steps > 0
+
+
+@pytest.mark.parametrize("pace", [[], ["--lockstep"]])
+def test_a_mind_that_is_changed_on_the_way_is_told_to_the_policy(domain: int, pace: list[str]) -> None:
+    policy, settings = ListeningPolicy(), replace(FAST, seed=100_003)
+
+    def tell(_: Progress) -> None:
+        if robot.instruction != given and robot.instruction in policy.told:
+            episode.stop("canceled", "heard")
+
+    with (
+        sim_process(domain, "--env", "tabletop-suite", "--task", "changed", *pace),
+        DdsRobot(SPEC, domain, PATIENCE) as robot,
+    ):
+        robot.reset(settings.seed)
+        given = robot.instruction
+        episode = Episode(policy, robot, settings, "", 60, tell)
+        assert episode.run().outcome == "canceled"
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from vla.spec import RobotSpec
 class DdsResult:
     """What came of it.
 
-    success: None if the robot does not say. events: what went wrong and was overcome. counts: in real time, of steps in
-    which the robot held, and of what the gate enforced.
+    instruction: the last. success: None if the robot does not say. events: what went wrong and was overcome. counts: in
+    real time, of steps in which the robot held, and of what the gate enforced.
     """
 
     instruction: str
@@ -91,9 +91,9 @@ def dds_episode(
         if robot.outcome.lockstep:
             taken, counts = _in_lockstep(policy, robot, wanted, steps, timing, seed), dict[str, int]()
         else:
-            taken, counts = _in_real_time(policy, robot, wanted, steps, timing)
+            taken, counts = _in_real_time(policy, robot, instruction or "", steps, timing)
         success = robot.success if robot.outcome.max_steps else None
-        return DdsResult(wanted, taken, success, robot.late, tuple(robot.events), counts)
+        return DdsResult(robot.instruction or wanted, taken, success, robot.late, tuple(robot.events), counts)
 
 
 def _in_lockstep(policy: Policy, robot: DdsRobot, wanted: str, steps: int, timing: Timing, seed: int) -> int:
@@ -106,7 +106,7 @@ def _in_lockstep(policy: Policy, robot: DdsRobot, wanted: str, steps: int, timin
 
 
 def _in_real_time(
-    policy: Policy, robot: DdsRobot, wanted: str, steps: int, timing: Timing
+    policy: Policy, robot: DdsRobot, instruction: str, steps: int, timing: Timing
 ) -> tuple[int, dict[str, int]]:
     if timing.s1_delay or timing.s2_delay:
         raise UserError("rollout: --s1-delay and --s2-delay are for robots in lockstep; this one does not wait")
@@ -119,7 +119,7 @@ def _in_real_time(
             if interrupted():
                 episode.stop("canceled", "Ctrl-C")
 
-        episode = Episode(policy, robot, settings, wanted, steps / robot.spec.rate_hz, tell)
+        episode = Episode(policy, robot, settings, instruction, steps / robot.spec.rate_hz, tell)
         result = episode.run()
     if result.outcome == "failed":
         raise UserError(f"rollout: ended after {result.steps} steps: {result.reason}")

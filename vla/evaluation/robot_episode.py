@@ -91,7 +91,7 @@ class Episode:
         tell: Callable[[Progress], None],
     ) -> None:
         self._policy, self._robot, self._settings = policy, robot, settings
-        self._instruction, self._seconds, self._tell = instruction, seconds, tell
+        self._instruction, self._asked, self._seconds, self._tell = instruction, "", seconds, tell
         self._stopped: tuple[Outcome, str] | None = None
         self._lock = threading.Lock()
         self._ended = False
@@ -132,7 +132,8 @@ class Episode:
         robot.reset(self._settings.seed)
         if self._instruction and self._instruction != robot.instruction:
             robot.set_instruction(self._instruction)
-        self._instruction = self._instruction or robot.instruction
+        self._asked = robot.instruction
+        self._instruction = self._instruction or self._asked
         if not self._instruction:
             raise UserError("this robot has no task of its own: give an instruction")
         if self._stopped is not None:
@@ -151,6 +152,9 @@ class Episode:
             while not robot.success:
                 if self.steps >= limit or body.seen.stamp - begin >= self._seconds:
                     return "timeout", f"not done after {self._seconds:g} s"
+                if robot.instruction != self._asked:  # the simulated scene asks for something else
+                    self._asked = robot.instruction
+                    driver.instruct(self._asked)
                 progress = driver.step()
                 self.steps = progress.steps
                 self.counts = body.counts | driver.counts
@@ -232,9 +236,13 @@ class OnRobotTime:
 
     def __init__(self, policy: Policy, body: GatedRobot, settings: EpisodeSettings, instruction: str) -> None:
         self._loop = ControlLoop(policy, body, settings.timing, words_every=settings.words_s, on_step=self._look)
-        self._loop.instruct(instruction)
-        body.when_found = lambda: self._loop.instruct(instruction)
+        self._body = body
+        self.instruct(instruction)
         self._view: StepView | None = None
+
+    def instruct(self, text: str) -> None:
+        self._loop.instruct(text)
+        self._body.when_found = lambda: self._loop.instruct(text)
 
     def step(self) -> Progress:
         self._loop.step()
@@ -264,6 +272,9 @@ class InRealTime:
         self._pilot.engage(body.seen)
         body.when_found = lambda: self._pilot.engage(body.seen)
         self._trace = Trace()
+
+    def instruct(self, text: str) -> None:
+        self._pilot.instruct(text)
 
     def step(self) -> Progress:
         """Raises UserError if the policy failed."""
