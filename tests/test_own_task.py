@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_an_instruction_that_cannot_be_asked_is_said(board: Path, untrained: Pat
         assert [one.target for one in robot.instructions()] == ["red", "green", "blue"]
     assert main(["eval", "--policy", str(untrained), "--env", "board:BOARD", "--episodes", "1", "--workers", "1"]) == 2
     assert "this policy was trained for another robot" in capsys.readouterr().err
+
+
+def test_an_id_that_is_not_registered_is_named(board: Path) -> None:
+    from vla.robots.gym_sim import GymRobot, find_environment
+
+    misspelt = replace(find_environment("board:BOARD"), id="bord/Board-v0")
+    with pytest.raises(UserError, match="environment bord/Board-v0: Namespace bord not found"):
+        GymRobot(misspelt).connect()
 
 
 def test_what_its_environment_lacks_is_one_line_before_anything_is_played(board: Path, untrained: Path, capsys) -> None:

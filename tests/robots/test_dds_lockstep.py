@@ -40,6 +40,15 @@ def test_an_episode_that_somebody_else_begins_anew_is_gone_on_with(domain: int) 
         other.close()
 
 
+def test_a_scene_that_is_asked_for_again_is_asked_for_in_its_own_words(domain: int) -> None:
+    with sim_process(domain, "--lockstep"), DdsRobot(SPEC, domain, PATIENCE) as robot, make_robot("tabletop") as here:
+        robot.reset(3)
+        here.reset(3)
+        robot.set_instruction(next(one.text for one in here.instructions() if one.text != here.instruction))
+        robot.reset(3)
+        assert robot.instruction == here.instruction
+
+
 def test_a_command_that_is_lost_is_sent_again(domain: int) -> None:
     with deaf_robot(domain, lost=1) as heard, DdsRobot(SPEC, domain, PATIENCE) as robot:
         robot.reset(3)

@@ -69,6 +69,7 @@ class SimNode:
                 bus.subscribe(stream.topic, stream.type, stream.qos, self._note(name))
         self._beside = beside
         self._outcome = Outcome(lockstep=lockstep)
+        self._given = ""  # the scene's own instruction
         self._action: NDArray[np.float32] = np.zeros(spec.action_size, np.float32)
         self._complained: set[str] = set()
 
@@ -110,10 +111,11 @@ class SimNode:
         observation = self._robot.reset(seed)
         for queue in self._heard.values():
             queue.clear()
+        self._given = self._robot.instruction
         self._outcome = Outcome(
             episode=self._outcome.episode + 1,
             seed=seed,
-            instruction=self._robot.instruction,
+            instruction=self._given,
             family=self._robot.family,
             max_steps=self._robot.max_steps,
             began=began,
@@ -148,7 +150,8 @@ class SimNode:
                 self._complain(f"a seed is not negative, got {value}: no reset")
             elif name == "reset":
                 # Asked twice for the same, because the answer was slow: the first is enough.
-                if (value, 0) != (self._outcome.seed, self._outcome.steps) or self._outcome.refused:
+                now = self._outcome
+                if (value, 0, self._given) != (now.seed, now.steps, now.instruction) or now.refused:
                     self._begin(int(value))
                 else:
                     self._outcome = replace(self._outcome, episode=self._outcome.episode + 1)

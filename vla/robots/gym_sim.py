@@ -320,7 +320,10 @@ class GymRobot:
             gymnasium = importlib.import_module("gymnasium")
             check_installed(self._environment)
             importlib.import_module(self._environment.module)
-            return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
+            try:
+                return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
+            except gymnasium.error.Error as error:
+                raise UserError(f"environment {self._environment.id}: {error}") from None
         except ValueError as error:
             raise UserError(f"environment {self._environment.id}: {error}") from None
         except TypeError as error:

@@ -20,6 +20,14 @@ _OPTICAL = np.diag([1.0, -1.0, -1.0])
 """From MuJoCo's camera axes (x right, y up, z back) to REP-103's optical ones (x right, y down, z forward)."""
 
 
+def has_frames(environment: Any) -> bool:
+    """Whether it has one MuJoCo model for all its scenes: those of several have none before the first."""
+    try:
+        return hasattr(environment, "model") and hasattr(environment, "data")
+    except AssertionError:
+        return False
+
+
 class SimFrames:
     """environment: of MuJoCo, with `model` and `data`, and `spec.kinematics` naming its base body and tool site.
 

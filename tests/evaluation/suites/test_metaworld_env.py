@@ -16,6 +16,7 @@ from vla.evaluation.suites.metaworld.experts import make_expert
 from vla.evaluation.suites.metaworld.table import task_table, thing_names
 from vla.robots.benchmarks import METAWORLD_GROUPS, METAWORLD_MT10, METAWORLD_MT50
 from vla.robots.gym_sim import find_environment, make_robot
+from vla.robots.sim_frames import has_frames
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,13 @@ def test_the_first_success_ends_the_episode_and_only_the_horizon_does_otherwise(
         assert not mt10.finished
         mt10.command(np.array([0, 0, 0, 1], np.float32))
     assert mt10.finished and not mt10.success
+    mt10.command(np.array([0, 0, 0, 1], np.float32))  # as `vla sim` does, whose time does not end with an episode
+    assert mt10.finished and mt10.observe().stamp == pytest.approx((HORIZON + 1) / mt10.spec.rate_hz)
+
+
+def test_models_that_change_with_the_task_have_no_frames_to_publish():
+    with make_robot("tabletop", render=False) as one, make_robot("metaworld-mt10") as ten:
+        assert has_frames(one.environment) and not has_frames(ten.environment)
 
 
 def test_actions_are_metres_and_openings():

@@ -11,8 +11,8 @@ from std_srvs.srv import Trigger
 
 from vla.errors import UserError
 from vla.robots.dds_sim import SimNode as Simulation
-from vla.robots.gym_sim import GymRobot, make_robot
-from vla.robots.sim_frames import SimFrames
+from vla.robots.gym_sim import make_robot
+from vla.robots.sim_frames import SimFrames, has_frames
 from vla_ros.parameters import SimParameters, declare, read, robot_spec, sim_spec_name
 from vla_ros.ros_bus import RosBus
 from vla_ros.running import run
@@ -41,7 +41,7 @@ class SimNode(Node):
         with make_robot(given.env, given.task) as robot:
             if differing := spec.diff(robot.spec, given.env):
                 raise UserError(f"sim: {name} is not the spec of the robot in {given.env}: {'; '.join(differing)}")
-            frames = SimFrames(self._bus, robot.environment, spec) if _has_model(robot) else None
+            frames = SimFrames(self._bus, robot.environment, spec) if has_frames(robot.environment) else None
             beside = {"beside": frames.publish} if frames else {}
             self._simulation = Simulation(self._bus, robot, spec, given.lockstep, **beside)
             pace = "lockstep: time waits for commands" if given.lockstep else f"real time, {spec.rate_hz:g} Hz"
@@ -61,10 +61,6 @@ class SimNode(Node):
         response.success = self._bus.wait(lambda: simulation.outcome.began != before, PATIENCE_S)
         response.message = simulation.outcome.instruction if response.success else "the simulation does not answer"
         return response
-
-
-def _has_model(robot: GymRobot) -> bool:
-    return hasattr(robot.environment, "model") and hasattr(robot.environment, "data")
 
 
 def main() -> None:

@@ -130,8 +130,8 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise ValueError(f"action has a value that is not finite: {action}")
         if self._pixels is not None:
             self._pixels.expire()
-        reward, success, truncated = self.scene.step(to_metaworld(action))
-        return self._observation(), reward, success, truncated, self._info(success)
+        reward, success = self.scene.step(to_metaworld(action))
+        return self._observation(), reward, success, self.scene.steps >= HORIZON, self._info(success)
 
     def image(self, camera: str) -> NDArray[np.uint8]:
         """RGB (S, S, 3) of `camera` as things stand."""

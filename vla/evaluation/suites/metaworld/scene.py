@@ -1,5 +1,6 @@
 """One task of MetaWorld with its pictures: the original environment, untouched, and cameras around it."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ class TaskScene:
         self.env._partially_observable, self.env._set_task_called = False, True
         self.env.__dict__.pop("sawyer_observation_space", None)
         self.env._freeze_rand_vec, self.env.seeded_rand_vec = False, True
+        self.env.max_path_length = sys.maxsize  # whoever plays it ends the episode; a robot on a graph goes on
         self.model: mujoco.MjModel = self.env.model
         self.model.camera("corner2").pos = FRONT_PLACE
         self._pristine = {field: getattr(self.model, field).copy() for field in _MUTABLE}
@@ -64,10 +66,14 @@ class TaskScene:
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
 
-    def step(self, action: NDArray[np.float64]) -> tuple[float, bool, bool]:
-        """(4,) in MetaWorld's units; returns reward, success and whether the horizon is reached."""
-        self.observation, reward, _, truncated, info = self.env.step(action)
-        return float(reward), info["success"] > 0, bool(truncated)
+    @property
+    def steps(self) -> int:
+        return int(self.env.curr_path_length)
+
+    def step(self, action: NDArray[np.float64]) -> tuple[float, bool]:
+        """(4,) in MetaWorld's units; returns reward and success."""
+        self.observation, reward, _, _, info = self.env.step(action)
+        return float(reward), info["success"] > 0
 
     def image(self, camera: str, change: Change | None = None) -> NDArray[np.uint8]:
         picture = self._drawing().image(self.data, self._cameras[camera], change)
