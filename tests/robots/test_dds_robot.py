@@ -270,6 +270,19 @@ def test_an_arm_that_nobody_sees_is_told_to_hold_and_then_left_alone(domain: int
     fake.close()
 
 
+def test_what_keeps_messages_from_coming_is_not_asked_while_one_is_handed_over(domain: int) -> None:
+    fake, told = fake_robot(domain), []
+    with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:
+        asking = threading.Thread(target=lambda: told.append(robot.complaints()))
+        with robot._bus.changed:  # what is handed over may be a fault, and they are looked through
+            asking.start()
+            asking.join(1.0)
+            assert not told
+        asking.join(PATIENCE)
+        assert told == [[]]
+    fake.close()
+
+
 def test_joints_in_another_order_are_put_right(domain: int) -> None:
     fake = fake_robot(domain, "reordered")
     with fake.speaking(), DdsRobot(FAKE, domain, PATIENCE) as robot:

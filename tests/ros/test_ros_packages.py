@@ -67,6 +67,23 @@ def test_the_parameter_files_name_every_parameter_with_its_default(node: str) ->
             assert (type(value), value) == (type(known[key]), known[key]), key
 
 
+def test_what_a_parameter_file_says_is_not_overruled_by_the_simulations_launch_file() -> None:
+    package, known = SOURCE / "vla_ros", {field.name for field in fields(PolicyParameters)}
+    policy = keys(package / "vla_ros" / "launching.py", "POLICY")
+    assert policy - known == {"params_file", "use_sim_time"}
+    assert keys(package / "launch" / "sim.launch.py", "ARGUMENTS") & policy == {"params_file", "use_sim_time"}
+    ((name, inner),) = yaml.safe_load((package / "config" / "sim_policy.yaml").read_text()).items()
+    assert name == "/**/policy" and inner["ros__parameters"].keys() <= known
+
+
+def keys(file: Path, name: str) -> set[str]:
+    """Of the dictionary that a module has under that name."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict) and ast.unparse(node.targets[0]) == name:
+            return {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+    raise AssertionError(f"no {name} in {file}")
+
+
 def test_a_robot_on_simulated_time_follows_the_clock_whether_or_not_its_spec_lists_it(tmp_path: Path) -> None:
     shipped = robot_spec("tabletop", True)
     assert [stream.stream for stream in shipped.ros].count("clock") == 1

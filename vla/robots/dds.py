@@ -230,7 +230,9 @@ class DdsRobot:
 
     def complaints(self) -> list[str]:
         """What keeps messages from coming and commands from arriving: QoS, types, messages that are none."""
-        return self._connected().complaints()
+        bus = self._connected()
+        with bus.changed:
+            return bus.complaints()
 
     # Time and waiting.
 

@@ -11,11 +11,11 @@ from vla_ros.launching import POLICY, config, declare, given, policy_node
 
 ARGUMENTS = {
     **POLICY,
+    "params_file": (config("sim_policy.yaml"), POLICY["params_file"][1]),
     "env": ("tabletop", "environment to simulate"),
     "task": ("all", "one task family, or all"),
     "seed": ("0", "scene"),
     "lockstep": ("false", "time waits for commands: the same episode on any machine"),
-    "patience": ("30.0", "seconds to wait for a stream"),
     "use_sim_time": ("true", "whether the policy follows /clock, as it must here"),
 }
 
