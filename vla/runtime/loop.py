@@ -113,7 +113,7 @@ class ControlLoop:
         observation = self._robot.observe()
         step, now = self.clock.step, self.clock.now
         decision = self._decide(step, now, observation, due=step >= self._replan_at)
-        self._pilot.past.append(observation)
+        self._pilot.remember(observation)
         sent = self._robot.command(decision.action)
         if self._on_step is not None:
             thought, age = decision.thought, decision.age_s

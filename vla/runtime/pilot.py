@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ class Pilot:
     """warn, stop: thoughts older than this, in seconds, are counted; for older ones than `stop` it waits (None: never).
 
     rest: stands for the last action (A,) sent before there is any. use_thoughts: False never waits for S2. past: what
-    was seen in the control steps before, which whoever takes the steps adds to, as far back as the policy looks.
+    was seen in the control steps before, as far back as the policy looks.
     """
 
     def __init__(
@@ -72,6 +73,12 @@ class Pilot:
         self.stitcher = Stitcher(spec.hold_action, rest)
         self.replan_steps = int(policy.config.replan_steps)
         self.past: deque[Observation] = deque(maxlen=getattr(policy, "frames", 1) - 1)
+
+    def remember(self, observation: Observation) -> None:
+        """A control step is over: to be called for each."""
+        if self.past.maxlen:  # where pictures are drawn on demand, later is too late
+            images = {name: np.array(image) for name, image in observation.images.items()}
+            self.past.append(replace(observation, images=images))
 
     def waits(self, age: float | None) -> Waiting | None:
         """Why it must hold, if it must. age: seconds since S2 looked; None if nothing answers the instruction yet."""

@@ -69,7 +69,7 @@ class SteppedPilot:
             if due and not waits:
                 pilot.stitcher.commit(pilot.plan(step, stamp, observation, thought, 0))
                 self._replan_at = step + pilot.replan_steps
-        pilot.past.append(observation)
+        pilot.remember(observation)
         return None if waits else pilot.stitcher.next(step)
 
     def status(self) -> PilotStatus:

@@ -139,7 +139,7 @@ class ThreadedPilot:
                 self._failed = f"camera {stuck[0]} has shown one image for {STUCK_S:g} s although the robot moved"
                 return None
             self._look = _Look(observation, stamp, step, self._turn, tuple(pilot.past))
-            pilot.past.append(observation)
+            pilot.remember(observation)
             thought = self._mailbox.newest(self._instruction_id)
             if pilot.waits(None if thought is None else thought.age(stamp)):
                 pilot.stitcher.drop()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import mujoco
 import numpy as np
@@ -17,6 +18,8 @@ from vla.evaluation.suites.metaworld.table import task_table, thing_names
 from vla.robots.benchmarks import METAWORLD_GROUPS, METAWORLD_MT10, METAWORLD_MT50
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.robots.sim_frames import has_frames
+from vla.runtime.pilot import Pilot
+from vla.runtime.telemetry import Trace
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,16 @@ def test_the_first_success_ends_the_episode_and_only_the_horizon_does_otherwise(
     assert mt10.finished and not mt10.success
     mt10.command(np.array([0, 0, 0, 1], np.float32))  # as `vla sim` does, whose time does not end with an episode
     assert mt10.finished and mt10.observe().stamp == pytest.approx((HORIZON + 1) / mt10.spec.rate_hz)
+
+
+def test_pictures_that_are_drawn_on_demand_are_kept_for_a_policy_that_looks_back(mt10):
+    mt10.reset(0)
+    looking = SimpleNamespace(frames=2, config=SimpleNamespace(replan_steps=1))
+    nothing = np.zeros(mt10.spec.action_size, np.float32)
+    pilot = Pilot(looking, mt10.spec, nothing, Trace(), warn=1.0, stop=None)
+    pilot.remember(mt10.observe())
+    mt10.command(nothing)
+    assert pilot.past[0].images["front"].any()
 
 
 def test_models_that_change_with_the_task_have_no_frames_to_publish():
