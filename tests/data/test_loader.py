@@ -98,6 +98,16 @@ def test_beyond_the_budget_pictures_are_jpeg_and_close(dataset, cache, tmp_path)
         assert 0 < apart.abs().mean() < 3
 
 
+def test_a_cache_whose_pictures_exceed_the_budget_is_built_anew(dataset, tmp_path):
+    for budget, encoding in ((None, "raw"), (700_000, "jpeg"), (700_000, "jpeg")):
+        cache = build_cache(dataset, tmp_path / "cache", budget=budget)
+        assert cache.meta["encoding"] == encoding
+    before = cache.folder.stat().st_ino
+    assert build_cache(dataset, tmp_path / "cache").folder.stat().st_ino == before
+    with pytest.raises(UserError, match="budget"):
+        build_cache(dataset, tmp_path / "cache", budget=20_000)
+
+
 def test_what_does_not_fit_at_all_is_refused_and_leaves_nothing(dataset, tmp_path):
     with pytest.raises(UserError, match=r"camera front would take .* GB as JPEG"):
         build_cache(dataset, tmp_path / "small", budget=20_000)

@@ -1,11 +1,13 @@
 """Recorded episodes come back from LeRobot, and from the training cache, as they went in."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from lerobot.datasets import LeRobotDataset
@@ -18,6 +20,7 @@ from vla.errors import UserError
 from vla.spec import RobotSpec
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
+SEEN = SPEC.camera_names
 
 
 def episode(number, length):
@@ -122,6 +125,34 @@ def test_a_cache_that_fits_is_opened_not_built(dataset, cache):
     assert (cache.folder / "front.npy").stat().st_mtime_ns == before
 
 
+def test_a_copy_of_a_dataset_at_another_time_takes_its_cache_along(dataset, cache, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy", copy_function=shutil.copyfile)
+    for file in (one for one in copy.rglob("*") if "cache" not in one.parts):
+        os.utime(file, ns=(1, 1))
+    before = (copy / "cache" / "front.npy").stat().st_ino
+    assert build_cache(copy).meta == cache.meta
+    assert (copy / "cache" / "front.npy").stat().st_ino == before
+
+
+def test_a_cache_is_built_anew_for_other_instructions_actions_and_videos(dataset, cache, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+
+    def change(file, **columns):
+        table = pd.read_parquet(file)
+        table.assign(**{name: [of(value) for value in table[name]] for name, of in columns.items()}).to_parquet(file)
+
+    for file in (copy / "meta" / "episodes").rglob("*.parquet"):
+        change(file, tasks=lambda tasks: [f"please {task}" for task in tasks])
+    assert [one.task for one in build_cache(copy).episodes] == [f"please {one.task}" for one in EPISODES]
+    for file in (copy / "data").rglob("*.parquet"):
+        change(file, action=lambda action: 1 - action)
+    assert np.array_equal(build_cache(copy).action, 1 - cache.action)
+    videos = {camera: list((copy / "videos" / f"observation.images.{camera}").rglob("*.mp4")) for camera in SEEN}
+    for front, wrist in zip(*videos.values(), strict=True):
+        shutil.copyfile(wrist, front)
+    assert np.array_equal(build_cache(copy).front, cache.wrist)
+
+
 def test_a_cache_opens_without_lerobot(cache):
     code = f"""
 import sys
@@ -157,8 +188,6 @@ def test_a_spec_that_promises_more_than_the_dataset_has_is_refused(tmp_path, dat
 
 
 def test_datasets_without_our_labels_have_unknown_ones(tmp_path, dataset):
-    import pandas as pd
-
     copy = tmp_path / "dataset"
     shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("cache"))
     labels = ["subtask", "progress", "target_pixel", "goal_pixel", "next.success", "disturbed"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ LABELS = {
 """Columns a dataset or an older cache may lack: NaN throughout then."""
 LABEL_COLUMNS = {**{name: name for name in LABELS}, "person": "driver"}
 SPEC = "robot_spec.yaml"
+SMALL = 2**25
+"""Bytes up to which a file of numbers is told by its contents."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,8 @@ def build_cache(
         cache = FrameCache.open(folder)
         says_who = (folder / "person.npy").is_file() or LABEL_COLUMNS["person"] not in read_info(root)["features"]
         fits = says_who and cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
-        if fits and (renewed := _with_spec(cache, root)) is not None:
+        small = budget is None or _picture_bytes(cache) <= budget
+        if fits and small and (renewed := _with_spec(cache, root)) is not None:
             return _with_annotations(renewed, root)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -234,12 +238,27 @@ def _with_spec(cache: FrameCache, root: Path) -> FrameCache | None:
     return FrameCache.open(cache.folder)
 
 
+def _picture_bytes(cache: FrameCache) -> int:
+    if cache.meta.get("encoding", "raw") == "raw":
+        return sum(math.prod(pictures.shape) for pictures in cache.images.values())
+    return sum((cache.folder / f"{name}.jpeg").stat().st_size for name in cache.images)
+
+
 def _source(root: Path) -> dict[str, Any]:
-    """What tells whether a cache still belongs to its dataset."""
+    """What tells whether a cache still belongs to its dataset, also to a copy of it.
+
+    Names and sizes of its files, and what is in the metadata and in small files of numbers.
+    """
     info = read_info(root)
     try:
         counts = {key: info[key] for key in ("total_episodes", "total_frames", "fps")}
     except KeyError as error:
         raise UserError(f"dataset {root}: meta/info.json is damaged ({error})") from None
-    files = (file for file in (root / "meta" / "info.json", root / "meta" / "stats.json") if file.is_file())
-    return {**counts, "sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
+    digest = hashlib.sha256()
+    patterns = ("meta/info.json", "meta/stats.json", "meta/episodes/*/*.parquet", "data/*/*.parquet", "videos/**/*.mp4")
+    for file in (file for pattern in patterns for file in sorted(root.glob(pattern))):
+        name, size = file.relative_to(root).as_posix(), file.stat().st_size
+        digest.update(f"{name} {size}\n".encode())
+        if name.startswith("meta/") or (name.startswith("data/") and size <= SMALL):
+            digest.update(file.read_bytes())
+    return {**counts, "sha256": digest.hexdigest()}
