@@ -1,12 +1,15 @@
 """Statistics gathered in pieces are those of the whole."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from datasketches import vector_of_kll_floats_sketches
 
+from vla.bench.doctor import synthetic_recording
 from vla.bench.moving_pictures import record
+from vla.cli import main
 from vla.data.statistics import RANK_ERROR, K, Statistics, correct_stats, of_dataset
 
 
@@ -74,6 +77,30 @@ def test_stats_of_a_dataset_become_those_of_its_frames(dataset):
     assert np.allclose(before["action"]["mean"], after["action"]["mean"], atol=1e-4)
     assert before["action"]["count"] == after["action"]["count"] == [36]
     assert before["observation.images.front"] == after["observation.images.front"]
+
+
+def test_tables_name_the_entries_of_each_dataset_by_its_own_names(dataset, tmp_path, capsys):
+    other = synthetic_recording(tmp_path / "other", 2, 1, length=(12, 15))
+    files = tmp_path / "one.json", tmp_path / "two.json"
+    for file, folders in zip(files, ((dataset, other), (other, dataset)), strict=True):
+        assert main(["data", "stats", *map(str, folders), "--json", str(file)]) == 0
+        assert "elbow_flex.pos" in capsys.readouterr().out
+    one, two = (json.loads(file.read_text())["datasets"] for file in files)
+    assert one[str(dataset)] == two[str(dataset)] and one["together"] == two["together"] == {}
+
+
+def test_a_column_that_another_dataset_lacks_has_a_table(dataset, tmp_path, capsys):
+    from lerobot.datasets import LeRobotDataset
+
+    root, names = tmp_path / "told", ["far", "near"]
+    features = {name: {"dtype": "float32", "shape": (2,), "names": names} for name in ("action", "commanded")}
+    told = LeRobotDataset.create("local/told", 10, features, root=root, use_videos=False)
+    for _ in range(3):
+        told.add_frame({"task": "wave", **dict.fromkeys(features, np.zeros(2, np.float32))})
+    told.save_episode()
+    told.finalize()
+    assert main(["data", "stats", str(dataset), str(root)]) == 0
+    assert re.search(r"commanded *│ far ", capsys.readouterr().out)
 
 
 def test_lerobot_reads_the_corrected_stats(dataset):

@@ -54,3 +54,8 @@ def test_datasets_that_are_not_there_are_named(tmp_path):
         mixture.folders(tmp_path)
     with pytest.raises(UserError, match="has no dataset 'door'"):
         mixture.only(["door"])
+
+
+def test_a_dataset_that_is_asked_for_twice_is_in_it_once():
+    parts = Mixture.load("openvla_magic_soup_plus").only(["droid", "kuka", "droid"]).datasets
+    assert [part.dataset for part in parts] == ["droid", "kuka"]

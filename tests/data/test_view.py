@@ -1,5 +1,8 @@
 """`vla data view` shows the frames, numbers and words of an episode."""
 
+import json
+import shutil
+
 import pytest
 
 from vla.bench.doctor import synthetic_recording
@@ -18,6 +21,15 @@ def test_the_page_holds_pictures_plots_and_the_instruction(dataset, tmp_path):
     assert page.count("data:image/jpeg;base64,") == 16  # eight of each camera
     assert "put the block away" in page and page.count("<polyline") == 12
     assert "Episode 1" in page and "Episode 0" not in page
+
+
+def test_pictures_with_their_colours_first_are_given_by_their_width_and_height(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    info = json.loads((copy / "meta" / "info.json").read_text())
+    info["features"]["observation.images.front"] |= {"shape": [3, 48, 64], "names": ["channels", "height", "width"]}
+    (copy / "meta" / "info.json").write_text(json.dumps(info))
+    assert main(["data", "view", str(copy), "--html", str(tmp_path / "page.html")]) == 0
+    assert "front 64x48, wrist 64x64" in (tmp_path / "page.html").read_text()
 
 
 def test_an_episode_that_is_not_there_is_named_and_nothing_written(dataset, tmp_path, capsys):

@@ -62,15 +62,15 @@ def _stats(args: argparse.Namespace) -> None:
     from vla.data.lerobot_v3 import DatasetV3
     from vla.data.statistics import RANK_ERROR, of_dataset
 
-    found = {str(folder): of_dataset(folder) for folder in args.datasets}
-    first = DatasetV3(args.datasets[0])
+    datasets = {str(folder): DatasetV3(folder) for folder in args.datasets}
+    found = {name: of_dataset(dataset.root) for name, dataset in datasets.items()}
     if len(found) > 1:
         found["together"] = _together(list(found.values()))
     for name, statistics in found.items():
-        _print_table(name, statistics, first)
+        _print_table(name, statistics, datasets.get(name, datasets[str(args.datasets[0])]))
     if args.json:
-        datasets = {name: {key: one.to_dict() for key, one in of.items()} for name, of in found.items()}
-        write_json(args.json, {"rank_error": RANK_ERROR, "datasets": _without_nan(datasets)})
+        numbers = {name: {key: one.to_dict() for key, one in of.items()} for name, of in found.items()}
+        write_json(args.json, {"rank_error": RANK_ERROR, "datasets": _without_nan(numbers)})
 
 
 def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -72,11 +72,8 @@ class DatasetV3:
         return {key.removeprefix(IMAGES): key for key in keys}
 
     def picture_size(self, key: str) -> tuple[int, int]:
-        """(height, width) of a picture feature; LeRobot allows (H, W, 3) and (3, H, W)."""
-        shape, names = tuple(self.features[key]["shape"]), list(self.features[key].get("names") or [])
-        channels_first = str(names[0]).startswith("channel") if len(names) == 3 else shape[0] == 3
-        height, width = shape[1:] if channels_first else shape[:2]
-        return height, width
+        """(height, width) of a picture feature."""
+        return picture_size(self.features[key])
 
     def dimension_names(self, key: str) -> list[str] | None:
         """What each entry of a vector is called; None if `meta/info.json` does not say."""
@@ -186,6 +183,14 @@ def entry_names(feature: Mapping[str, Any], size: int) -> list[str] | None:
         named = next(iter(named.values()), None)
     known = isinstance(named, list) and len(named) == size
     return [str(name) for name in named] if known and named else None
+
+
+def picture_size(feature: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of pictures; LeRobot allows (H, W, 3) and (3, H, W)."""
+    shape, names = tuple(feature["shape"]), list(feature.get("names") or [])
+    channels_first = str(names[0]).startswith("channel") if len(names) == 3 else shape[0] == 3
+    height, width = shape[1:] if channels_first else shape[:2]
+    return height, width
 
 
 def _is_depth(feature: Mapping[str, Any]) -> bool:

@@ -69,4 +69,4 @@ class Mixture:
         for name in names:
             if name not in known:
                 raise UserError(f"mixture {self.name} has no dataset {name!r}; it has {', '.join(known)}")
-        return Mixture(self.name, self.source, self.per, tuple(known[name] for name in names))
+        return Mixture(self.name, self.source, self.per, tuple(known[name] for name in dict.fromkeys(names)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vla.data.annotations import Annotation
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import Recording
-from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
+from vla.data.lerobot_v3 import ACTION, IMAGES, STATE, picture_size
 from vla.data.plots import lines, strip
 from vla.data.view.episodes import Shown, episodes_to_show
 from vla.page import page, table
@@ -104,6 +105,6 @@ def _unit(fields: tuple[Field, ...], name: str) -> str:
     return "" if unit == "1" else f", {unit}"
 
 
-def _size(feature: dict[str, list[int]]) -> str:
-    height, width = feature["shape"][:2]
+def _size(feature: Mapping[str, Any]) -> str:
+    height, width = picture_size(feature)
     return f"{width}x{height}"
