@@ -1,6 +1,7 @@
 """`vla data doctor` says nothing of clean data, and names what was planted, on disk, in data that LeRobot wrote."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from vla.bench.defects import DEFECTS, Copy
 from vla.bench.doctor import synthetic_recording, with_quaternions
 from vla.cli import main
 from vla.data.collect import EpisodeSettings, collect_episodes
+from vla.data.doctor.compare import Agreement, compare
+from vla.data.doctor.conventions import _usual_lag
 from vla.data.doctor.examine import examine
+from vla.data.doctor.motion import Pair
 from vla.data.doctor.recording import Recording
+from vla.data.doctor.replay import replay
 from vla.errors import UserError
 
 BY_NAME = {defect.name: defect for defect in DEFECTS}
@@ -174,6 +179,83 @@ def test_a_policy_is_compared_with_what_was_recorded(tabletop, tmp_path, capsys)
     main(asked)
     error = json.loads((tmp_path / "d.json").read_text())["policy"]["error"]
     assert error["ee_translation"] < 0.8 and error["gripper"] < 0.8
+
+
+def test_an_episode_that_was_broken_off_does_not_hide_that_all_states_are_late(tabletop, tmp_path):
+    copy = Copy(tabletop, tmp_path / "short")
+    copy.select(np.arange(copy.episodes[5].start + 8))
+    short = copy.save()
+    assert findings(short) == ()
+    late = Copy(short, tmp_path / "late")
+    state = late.column("observation.state")
+    for rows in late.episodes.values():
+        state[rows] = state[np.maximum(np.arange(rows.start, rows.stop) - 10, rows.start)]
+    late.put("observation.state", state)
+    says = [one.message for one in findings(late.save()) if one.kind == "lag"]
+    assert any("the state is recorded late" in message for message in says)
+
+
+def test_the_usual_lag_is_seen_beside_an_episode_of_four_frames():
+    steps = {0: np.random.default_rng(0).normal(size=(60, 3)), 1: np.zeros((2, 3))}
+    pair = Pair("joints and joints", "position", steps, {n: np.roll(x, 3, axis=0) for n, x in steps.items()}, 1)
+    assert _usual_lag(pair) == 3
+
+
+def test_without_pictures_there_is_nothing_to_compare_and_the_findings_are_told(tabletop, tmp_path, capsys):
+    root = shutil.copytree(tabletop, tmp_path / "copy")
+    shutil.rmtree(root / "videos")
+    assert main(["data", "doctor", str(root), "--policy", "tabletop", "--json", str(tmp_path / "d.json")]) == 1
+    said, err = capsys.readouterr()
+    assert "policy: nothing to compare" in said and "video" in said, err
+    assert json.loads((tmp_path / "d.json").read_text())["policy"]["error"] == {}
+
+
+def test_numbers_that_are_not_finite_are_left_out_of_the_comparison(tabletop, tmp_path):
+    recording = Recording.open(tabletop)
+    copy = Copy(tabletop, tmp_path / "copy")
+    state, action = copy.column("observation.state"), copy.column("action")
+    state[recording.episodes[0].start] = np.inf
+    action[recording.episodes[1].start + 1, 0] = np.nan
+    for key, values in (("observation.state", state), ("action", action)):
+        copy.put(key, values)
+
+    def still(images, state, text):
+        assert np.isfinite(state).all()
+        return np.zeros((1, 7))
+
+    whole, _ = compare(recording, still, 6)
+    part, _ = compare(Recording.open(copy.save()), still, 6)
+    assert part.moments == whole.moments - 1
+    assert part.error == pytest.approx(whole.error, rel=0.2)
+
+
+def test_data_that_lack_what_their_spec_promises_are_neither_compared_nor_replayed(tabletop, tmp_path):
+    blind = Copy(tabletop, tmp_path / "blind")
+    del blind.info["features"]["observation.images.wrist"]
+    narrow = Copy(tabletop, tmp_path / "narrow")
+    narrow.put("observation.state", narrow.column("observation.state")[:, 1:])
+    narrow.info["features"]["observation.state"] |= {"shape": [16], "names": None}
+    recordings = [Recording.open(copy.save()) for copy in (blind, narrow)]
+    for recording in recordings:
+        assert compare(recording, lambda *_: pytest.fail("it was asked"), 6) == (Agreement({}, {}, (), 0), [])
+    assert replay(recordings[1], None, 6) == ([], [])
+
+
+def test_where_nothing_is_finite_nothing_is_replayed_and_the_findings_are_told(tabletop, tmp_path, capsys):
+    copy = Copy(tabletop, tmp_path / "copy")
+    copy.put("action", np.full_like(copy.column("action"), np.nan))
+    asked = ["--replay", "--policy", "tabletop", "--page", str(tmp_path / "d.html")]
+    assert main(["data", "doctor", str(copy.save()), *asked]) == 1
+    said = capsys.readouterr().out
+    assert "replay: nothing to replay" in said and "policy: nothing to compare" in said and "NaN" in said
+    assert "NaN" in (tmp_path / "d.html").read_text()
+
+
+@pytest.mark.parametrize("asked", [("--replay",), ("--policy", "tabletop")])
+def test_what_a_dataset_cannot_have_is_refused_before_its_pictures_are_read(lerobot, monkeypatch, capsys, asked):
+    monkeypatch.setattr("vla.data.doctor.visit.examine", lambda *_: pytest.fail("they were read"))
+    assert main(["data", "doctor", str(lerobot), *asked]) == 2
+    assert "robot_spec.yaml" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_dataset_is_refused_in_one_line(tmp_path, lerobot, capsys):

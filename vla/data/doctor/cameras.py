@@ -177,16 +177,14 @@ def _named_colours(patient: Patient) -> Iterator[Finding]:
     texts = {entry.number: " ".join(entry.tasks).lower() for entry in patient.recording.entries}
     hues, exchanged = list(HUES), {"red": "blue", "blue": "red", "yellow": "cyan"}
     for track in patient.tracks.values():
+        # Vivid pixels by episode, in its own first frame: later the arm may cover them.
+        hues_of = {n: track.hues[rows.start] for n, rows in patient.episodes() if rows.start in track.hues}
         gains = []
         for word, other in exchanged.items():
-            named = {
-                n: bool(re.search(rf"\b{word}\b", text)) for n, text in texts.items() if n in patient.recording.episodes
-            }
+            named = {n: bool(re.search(rf"\b{word}\b", text)) for n, text in texts.items() if n in hues_of}
             if not 3 <= sum(named.values()) <= len(named) - 3:
                 continue
-            # Vivid pixels by episode, in its own first frame: later the arm may cover them.
-            named = {n: it for n, it in named.items() if patient.recording.episodes[n].start in track.hues}
-            first = np.array([track.hues[patient.recording.episodes[n].start] for n in named])
+            first = np.array([hues_of[n] for n in named])
             is_named = np.array(list(named.values()))
             for hue, sign in ((word, 1.0), (other, -1.0)):
                 share = first[:, hues.index(hue)]

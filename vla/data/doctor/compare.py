@@ -14,7 +14,7 @@ from vla.data.doctor.finding import Curve, Finding
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import Recording
 from vla.data.doctor.replay import chosen
-from vla.data.lerobot_v3 import ACTION, IMAGES, STATE
+from vla.data.lerobot_v3 import ACTION, STATE
 
 Predict = Callable[[Mapping[str, NDArray[np.uint8]], Float[np.ndarray, " S"], str], Float[np.ndarray, "H A"]]
 """Images by camera, state and instruction to a chunk of actions, all in the spec's units."""
@@ -48,26 +48,37 @@ class Agreement:
 def compare(
     recording: Recording, predict: Predict, episodes: int, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[Agreement, list[Finding]]:
-    """Ask the policy at PER_EPISODE moments of `episodes` evenly chosen ones. The recording must carry a spec."""
+    """Ask the policy at PER_EPISODE moments of `episodes` evenly chosen ones. The recording must carry a spec.
+
+    Left out is a moment that lacks a picture, or where state or actions are not finite.
+    """
     assert recording.spec is not None
     actions, states = recording.vectors(ACTION), recording.vectors(STATE).astype(np.float32)
     texts = {entry.number: entry.tasks[0] if entry.tasks else "" for entry in recording.entries}
+    finite = np.isfinite(actions).all(1)
+    if not (recording.fits_spec and finite.any()):
+        return Agreement({}, {}, (), 0), []
     spread, slices = np.empty(actions.shape[1]), recording.spec.action_slices
     for place in slices.values():
-        spread[place] = max(1e-6, float(np.sqrt(np.mean(actions[:, place].var(0)))))
+        spread[place] = max(1e-6, float(np.sqrt(np.mean(actions[finite, place].var(0)))))
     asked = {n: _moments(recording.episodes[n]) for n in chosen(recording, episodes)}
     rows = [row for moments in asked.values() for row in moments]
-    pictures = {key.removeprefix(IMAGES): frames_at(recording, key, rows) for key in recording.cameras}
+    pictures = {
+        camera.name: frames_at(recording, camera.key, rows) if camera.key in recording.cameras else {}
+        for camera in recording.spec.cameras
+    }
     first, last, whole = [], [], {}
     shown: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for number, moments in asked.items():
         errors = []
         for row in moments:
             images = {camera: found[row] for camera, found in pictures.items() if row in found}
-            if len(images) < len(pictures):
+            if len(images) < len(pictures) or not np.isfinite(states[row]).all():
                 continue
             chunk = predict(images, states[row], texts.get(number, ""))
             recorded = actions[row : min(row + len(chunk), recording.episodes[number].stop)]
+            if not np.isfinite(recorded).all():
+                continue
             off = chunk[: len(recorded)] - recorded
             first.append(off[0])
             last.append(off[-1])
@@ -76,6 +87,8 @@ def compare(
         if errors:
             whole[number] = float(np.sqrt(np.mean(errors)))
         advance(1)
+    if not first:
+        return Agreement({}, {}, (), 0), []
     error, end = (
         {name: float(np.sqrt(np.mean((np.stack(side) / spread)[:, place] ** 2))) for name, place in slices.items()}
         for side in (first, last)

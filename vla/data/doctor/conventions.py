@@ -7,6 +7,7 @@ chance allows; what chance allows comes from how many independent samples the da
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ BOOTSTRAPS, CERTAIN = 400, 0.995
 DEGREES = 180 / np.pi
 BETWEEN = np.sqrt(DEGREES)
 """A gain nearer to 57.3 than to 1 on a logarithmic scale."""
+SHORT = 0.1
+"""Share of the frames that may be in episodes left out where lags are looked for: those broken off hold few."""
 FULL_TURNS = 4 * np.pi
 """rad: no arm winds its joints up further, and no rotation is written with larger angles."""
 
@@ -33,7 +36,7 @@ def _lag(patient: Patient) -> Iterator[Finding]:
     for pair in patient.pairs:
         if pair.kind != "position":
             continue
-        longest = min(round(fps), min(len(x) for x in pair.command.values()) // 3)
+        pair, longest = _long_enough(pair, fps)
         lags = np.arange(-longest, longest + 1)
         sums = np.array([[pair.sums(episode, int(lag)) for lag in lags] for episode in pair.command])
         best = _peak(sums.sum(0), lags)
@@ -53,6 +56,17 @@ def _lag(patient: Patient) -> Iterator[Finding]:
             )
         else:
             yield from _odd_lags(patient, pair, sums, lags, best)
+
+
+def _long_enough(pair: Pair, fps: float) -> tuple[Pair, int]:
+    """The longest lag to look for, at most 1 s, and the pair without episodes too short to show it (SHORT)."""
+    lengths = sorted(len(x) for x in pair.command.values())
+    typical = lengths[int(np.searchsorted(np.cumsum(lengths), SHORT * sum(lengths)))]
+    longest = min(round(fps), typical // 3)
+    command, response = (
+        {number: x for number, x in side.items() if len(x) >= 3 * longest} for side in (pair.command, pair.response)
+    )
+    return replace(pair, command=command, response=response), longest
 
 
 def _odd_lags(patient: Patient, pair: Pair, sums: np.ndarray, lags: np.ndarray, usual: float) -> Iterator[Finding]:
@@ -219,7 +233,7 @@ def _better(
 
 def _usual_lag(pair: Pair) -> int:
     """The lag at which command and response agree best, whatever their sign; negative ones are another check's."""
-    lags = range(min(4, min(len(x) for x in pair.command.values()) - 1))
+    lags = range(min(4, max(len(x) for x in pair.command.values()) - 1))
     sums = np.array([sum(pair.sums(number, lag) for number in pair.command) for lag in lags])
     return int(np.argmax(np.abs(correlation(sums))))
 

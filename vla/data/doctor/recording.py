@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.data.lerobot_v3 import entry_names, read_info, read_meta
+from vla.data.lerobot_v3 import ACTION, STATE, entry_names, read_info, read_meta
 from vla.errors import UserError
 from vla.extras import need
 from vla.spec import RobotSpec
@@ -86,6 +86,12 @@ class Recording:
         if key not in self.columns:
             return np.zeros((len(self), 0))
         return self.columns[key].reshape(len(self), -1).astype(np.float64)
+
+    @property
+    def fits_spec(self) -> bool:
+        """Whether state and action have the sizes that the spec gives them."""
+        sizes = [self.vectors(key).shape[1] for key in (STATE, ACTION)]
+        return self.spec is not None and sizes == [self.spec.state_size, self.spec.action_size]
 
     def strings(self, key: str) -> list[str] | None:
         """A column of text, None if the dataset lacks it."""

@@ -49,14 +49,12 @@ class Drift:
 def replay(
     recording: Recording, simulator: Simulator, episodes: int, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Drift], list[Finding]]:
-    """Drift of `episodes` evenly chosen ones. Raises UserError if the state has no tool position."""
-    spec = recording.spec
-    tool = next((f for f in spec.state if f.unit == "m" and f.size == 3), None) if spec else None
-    if spec is None or tool is None:
-        raise UserError(f"--replay: {recording.root} needs a robot_spec.yaml whose state has a tool position (3, m)")
-    place, length = spec.state_slices[tool.name], max(1, round(WINDOW_S * recording.fps))
+    """Drift of `episodes` evenly chosen ones, but those with nothing to replay. Raises UserError as `tool_of` does."""
+    place, length = tool_of(recording), max(1, round(WINDOW_S * recording.fps))
     states, actions = recording.vectors(STATE), recording.vectors(ACTION)
     results, curves = [], {}
+    if not recording.fits_spec:
+        return [], []
     for number in chosen(recording, episodes):
         rows = recording.episodes[number]
         drift, moved, off = [], [], []
@@ -70,8 +68,9 @@ def replay(
                 off.append(float(np.linalg.norm(now[place] - states[row + 1, place])))
             drift.append(off[-1])
             moved.append(float(np.linalg.norm(states[stop, place] - states[start, place])))
-        results.append(Drift(number, tuple(drift), tuple(moved)))
-        curves[number] = Curve.of("distance to the recorded tool, m", off)
+        if drift:
+            results.append(Drift(number, tuple(drift), tuple(moved)))
+            curves[number] = Curve.of("distance to the recorded tool, m", off)
         advance(1)
     wrong = [one for one in results if one.unexplained > UNEXPLAINED]
     if not wrong:
@@ -91,10 +90,21 @@ def replay(
     ]
 
 
+def tool_of(recording: Recording) -> slice:
+    """Where the tool is in the state. Raises UserError if that has no tool position."""
+    spec = recording.spec
+    tool = next((f for f in spec.state if f.unit == "m" and f.size == 3), None) if spec else None
+    if spec is None or tool is None:
+        raise UserError(f"--replay: {recording.root} needs a robot_spec.yaml whose state has a tool position (3, m)")
+    return spec.state_slices[tool.name]
+
+
 def summary(results: list[Drift]) -> dict[str, Any]:
     """For JSON and the console, in m."""
-    drift = np.concatenate([one.drift for one in results]) if results else np.zeros(1)
-    moved = np.concatenate([one.moved for one in results]) if results else np.zeros(1)
+    if not results:
+        return {"episodes": 0, "window_s": WINDOW_S, "unexplained": {}}
+    drift = np.concatenate([one.drift for one in results])
+    moved = np.concatenate([one.moved for one in results])
     return {
         "episodes": len(results),
         "window_s": WINDOW_S,
