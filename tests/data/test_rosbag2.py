@@ -1,5 +1,6 @@
 """Bags become datasets and datasets bags, on the alignment of the live robot; damaged ones give what is whole."""
 
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -166,6 +167,20 @@ def test_bag_to_dataset_to_bag_to_dataset(storage: StoragePlugin, spec_file: Pat
     error = np.abs(one.images["front"].astype(int) - two.images["front"].astype(int))
     assert error.max() <= 4  # encoded twice
     assert stamps(first) == stamps(second)
+
+
+def test_a_bag_recorded_anew_in_its_place_is_not_there_already(spec_file: Path, tmp_path: Path, capsys) -> None:
+    bag, out = tmp_path / "bag", tmp_path / "out"
+    command = ["data", "import", "rosbag2", str(bag), "--spec", str(spec_file), "--out", str(out)]
+    write_bag(bag, drive())
+    assert main(command) == 0
+    shutil.copytree(bag, tmp_path / "copy")
+    shutil.rmtree(bag)
+    (tmp_path / "copy").rename(bag)
+    assert main(command) == 0 and "it was there" in capsys.readouterr().out
+    shutil.rmtree(bag)
+    write_bag(bag, drive(start=T0 + 60 * SECOND))
+    assert main(command) == 2 and "already holds other data (bag_sha256" in capsys.readouterr().err
 
 
 def test_a_bag_on_simulated_time_gives_the_same_frames_from_the_first_on(spec_file: Path, tmp_path: Path) -> None:

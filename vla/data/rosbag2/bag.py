@@ -30,10 +30,7 @@ class Bag:
     @classmethod
     def open(cls, path: Path) -> Bag:
         """Raises UserError for what is no bag, or has nothing whole in it."""
-        if not path.exists():
-            raise UserError(f"rosbag2: {path} does not exist")
-        if path.is_dir() and not _storages(path):
-            raise UserError(f"rosbag2: {path} holds no .mcap or .db3 file")
+        storages(path)
         try:
             return cls._whole(path)
         except Exception as error:  # what readers raise at bytes that are not as they should be is anyone's guess
@@ -77,7 +74,7 @@ class Bag:
 def _salvaged(path: Path) -> Iterator[tuple[str, str, int, bytes]]:
     from rosbags.rosbag2 import Reader
 
-    for storage in _storages(path):
+    for storage in storages(path):
         if storage.suffix == ".db3":
             yield from read_sqlite(storage)
             continue
@@ -92,11 +89,16 @@ def _salvaged(path: Path) -> Iterator[tuple[str, str, int, bytes]]:
                 continue
 
 
-def _storages(path: Path) -> list[Path]:
-    """The files of a bag in the order they were written."""
+def storages(path: Path) -> list[Path]:
+    """The files of a bag in the order they were written. Raises UserError if there are none."""
+    if not path.exists():
+        raise UserError(f"rosbag2: {path} does not exist")
     if not path.is_dir():
         return [path]
-    return sorted((one for one in path.iterdir() if one.suffix in (".mcap", ".db3")), key=_number)
+    found = sorted((one for one in path.iterdir() if one.suffix in (".mcap", ".db3")), key=_number)
+    if not found:
+        raise UserError(f"rosbag2: {path} holds no .mcap or .db3 file")
+    return found
 
 
 def _number(storage: Path) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.data.rosbag2.bag import Bag
+from vla.data.rosbag2.bag import Bag, storages
 from vla.data.rosbag2.frames import Framer, episodes, stamp_columns
 from vla.data.staging import Span, Staging, check_output
 from vla.errors import UserError
@@ -18,6 +18,7 @@ from vla.streams import Streams, extra, sources
 
 COMMAND = "import"
 RECORD = Path("meta/import.json")
+END = 2**20
 
 
 def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = None) -> None:
@@ -32,7 +33,12 @@ def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = Non
     assets.check_folder_writable(out)
     assets.check_folder_writable(out.parent)
     framer = Framer(spec, task or "")
-    wanted = {"source": str(path), "spec_sha256": hashlib.sha256(spec_file.read_bytes()).hexdigest(), "task": task}
+    wanted = {
+        "source": str(path),
+        "bag_sha256": _digest(path),
+        "spec_sha256": hashlib.sha256(spec_file.read_bytes()).hexdigest(),
+        "task": task,
+    }
     if check_output(out, RECORD, wanted, COMMAND):
         print(f"{out} holds it (it was there)")
         return
@@ -49,6 +55,18 @@ def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = Non
         (folder / RECORD).write_text(json.dumps(wanted, indent=2))
         staging.finish(folder)
     print(f"{count} episodes, {frames} frames in {out}")
+
+
+def _digest(bag: Path) -> str:
+    """Of the names, sizes and last bytes of its files: MCAP has its times and checksums there."""
+    digest = hashlib.sha256()
+    for storage in storages(bag):
+        size = storage.stat().st_size
+        digest.update(f"{storage.name} {size}\n".encode())
+        with open(storage, "rb") as file:
+            file.seek(max(0, size - END))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _record(bag: Bag, framer: Framer, folder: Path) -> tuple[int, int]:
