@@ -86,6 +86,18 @@ def test_it_goes_on_with_the_same_policy_wherever_that_lies_and_not_with_one_tra
         collect(**asked | {"policy": str(moved)}, out=tmp_path / "corrected")
 
 
+def test_a_policy_too_is_recorded_on_training_instructions_only(untrained, tmp_path):
+    asked = ASKED | {"policy": str(untrained), "seed": 43, "episodes": 1, "workers": 1}
+    collect(**asked, out=tmp_path / "own")
+    (episode,) = build_cache(tmp_path / "own").episodes
+    told = {}
+    for split in ("train", "all"):
+        env = gymnasium.make("gym_tabletop/Tabletop-v0", split=split, render=False).unwrapped
+        env.reset(seed=43)
+        told[split] = env.task_description
+    assert episode.task == told["train"] != told["all"]
+
+
 def test_a_steady_hand_does_what_is_recorded(dataset, tmp_path):
     collect(**ASKED | {"steady": True}, out=tmp_path / "steady")
     steady, slips = build_cache(tmp_path / "steady"), build_cache(dataset)

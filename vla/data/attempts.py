@@ -113,7 +113,7 @@ class CorrectedActor:
 
 
 class PolicyActor:
-    """A policy in the control loop, without latency; its failures are data too."""
+    """A policy in the control loop, without latency, on training instructions only; its failures are data too."""
 
     keeps_failures = True
 
@@ -123,7 +123,8 @@ class PolicyActor:
         from vla.policies import load_here
 
         torch.set_num_threads(1)
-        self._robot = GymRobot(find_environment(env, task), task=task)
+        entry = find_environment(env, task)
+        self._robot = GymRobot(entry, task=task, **entry.practice)
         self._robot.connect()
         self._policy = load_here(policy, self._robot.spec, device)
 
