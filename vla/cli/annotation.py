@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla import assets
 from vla.cli.arguments import existing_folder, seconds, whole
-from vla.cli.common import POLICY, add_command, add_device
+from vla.cli.common import POLICY, add_command, add_device, refuse
 from vla.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def add(kinds: Any) -> None:
 
 
 def _annotate(args: argparse.Namespace) -> int:
+    if not args.vlm:
+        refuse(args, "is for --vlm", "camera", "frames", "tries", "tokens")
+    if not args.policy:
+        refuse(args, "is for --policy", "every")
+    if args.truth:
+        refuse(args, "is for --vlm and --policy", "device")
     if args.policy:
         assets.find("policy", args.policy)
     from vla.data.annotate import annotate

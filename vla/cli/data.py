@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vla import assets
 from vla.cli import annotation, loading
 from vla.cli.arguments import environment, existing, existing_folder, whole
-from vla.cli.common import add_command, add_device, add_group, add_seed, add_workers, check_outputs, write_json
+from vla.cli.common import add_command, add_device, add_group, add_seed, add_workers, check_outputs, refuse, write_json
 from vla.errors import UserError
 from vla.extras import RECORDING, need
 
@@ -156,6 +156,12 @@ def _add_doctor(kinds: Any) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if not args.replay:
+        refuse(args, "is for --replay", "env")
+    if not args.policy:
+        refuse(args, "is for --policy", "device")
+    if not (args.replay or args.policy):
+        refuse(args, "is for --replay and --policy", "episodes")
     check_outputs(json=args.json, page=args.page)
     if args.policy:
         assets.find("policy", args.policy)
@@ -188,6 +194,8 @@ def _add_view(kinds: Any) -> None:
 
 
 def _view(args: argparse.Namespace) -> None:
+    if args.rerun:
+        refuse(args, "is not written beside --rerun", "html")
     check_outputs(html=args.html, rerun=args.rerun)
     if args.rerun:
         from vla.data.view.rerun_file import write_rerun
