@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def board(tmp_path, monkeypatch) -> Path:
         file = tmp_path / block.splitlines()[0].removeprefix("# ")
         file.parent.mkdir(exist_ok=True)
         file.write_text(block)
+    for name in [name for name in sys.modules if name.split(".")[0] == "board"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
@@ -56,6 +59,8 @@ def test_the_commands_of_the_tutorial_work(board: Path, untrained: Path, capsys:
             line = line.replace(long, short)
         argv = shlex.split(line)[1:]
         assert main([*argv, *(["--workers", "1"] if argv[0] in ("collect", "eval") else [])]) == 0, line
+    corrected = "collect --env board:BOARD --episodes 1 --policy runs/board/policy --corrected --out data/corrected"
+    assert main([*corrected.split(), "--workers", "1"]) == 0
     told = json.loads((board / "board.json").read_text())
     assert (told["env"], told["episodes"], list(told["per_task"])) == ("board:BOARD", 2, ["reach"])
     assert (board / "board.mp4").stat().st_size > 1000
@@ -90,6 +95,12 @@ def test_what_its_environment_lacks_is_one_line_before_anything_is_played(board:
     with pytest.raises(UserError, match="cannot be perturbed"):
         bench_perturbations(Study("expert", "board:BOARD", ("all",), 1, 0), board / "out", 1, loaded=object())
     assert not (board / "out" / "points").exists()
+
+
+def test_still_scenes_of_an_environment_without_sizes_are_refused_in_one_line(board: Path, capsys) -> None:
+    (board / "board" / "labels.py").write_text("CLASSES, FAMILIES = ('circle',), ('reach',)\n")
+    assert main(["collect", "--env", "board:BOARD", "--stills", "2", "--workers", "1", "--out", str(board / "s")]) == 2
+    assert "has no still scenes: it must take obs_size and render" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,15 @@ class CorrectedActor:
         robot.reset(seed)
         expert = self._make_expert(robot.environment, rng)
 
+        moved = getattr(expert, "moved", None)  # one that remembers no move of its own does without
+
         def correction() -> dict[str, Any]:
             action = expert.act()
             return {"action": action, "subtask": expert.subtask, "progress": float(expert.progress)}
 
         def compared(view: StepView, right: dict[str, Any]) -> dict[str, Any]:
-            expert.moved(view.action)
+            if moved is not None:
+                moved(view.action)
             otherwise = bool(np.abs(view.action - right["action"]).max() > OTHERWISE)
             return right | {"disturbed": otherwise, "executed": view.action}
 

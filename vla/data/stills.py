@@ -125,7 +125,12 @@ class _StillWorker:
         self.labels = labels_of(entry)
         self.classes, self.families = self.labels.CLASSES, self.labels.FAMILIES
         options = {"task": self.settings.task, "obs_size": self.settings.size, "render": False, **entry.kwargs}
-        self.envs = [gymnasium.make(entry.id, **options, **look).unwrapped for look in entry.looks]
+        try:
+            self.envs = [gymnasium.make(entry.id, **options, **look).unwrapped for look in entry.looks]
+        except TypeError as error:
+            raise UserError(
+                f"environment {entry.id} has no still scenes: it must take obs_size and render ({error})"
+            ) from None
 
     def run(self, span: Span, report: Report) -> None:
         size = self.settings.size
