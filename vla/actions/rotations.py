@@ -123,11 +123,6 @@ def matrix_to_rpy(matrix: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "..
     return np.stack([roll, pitch, yaw], axis=-1)
 
 
-def xyzw_to_wxyz(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4"]:
-    """For MuJoCo."""
-    return np.roll(values, 1, axis=-1)
-
-
 def wxyz_to_xyzw(values: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 4"]:
     """From MuJoCo."""
     return np.roll(values, -1, axis=-1)
