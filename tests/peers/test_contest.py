@@ -3,12 +3,17 @@
 import json
 import shutil
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("lerobot")
+
+from lerobot.policies.act.modeling_act import ACTPolicy
 
 from vla import assets
 from vla.bench import contest, policies
@@ -23,7 +28,7 @@ from vla.peers.stage import PeerRecipe, PeerStage, new_peer
 from vla.robots.gym_sim import GymRobot, make_robot
 from vla.runtime.loop import Timing
 from vla.training.examples import Examples, fit_normalizer
-from vla.training.loop import LoopConfig
+from vla.training.loop import LoopConfig, fit
 
 OPTIONS = {
     **{"chunk_size": 12, "n_action_steps": 6, "pretrained_backbone_weights": None, "dim_model": 32, "n_heads": 2},
@@ -59,6 +64,46 @@ def test_a_batch_is_what_was_recorded_normalised_by_lerobot(examples):
     expected = (state[3] - state.mean(0)) / (state.std(0) + 1e-8)
     np.testing.assert_allclose(batch["observation.state"][0], expected, atol=1e-4)
     assert not np.allclose(*batch["observation.environment_state"])
+
+
+@pytest.fixture
+def shoved(frames):
+    """As `examples`, but that the fourth action of the first episode was not what should have been done."""
+    cache = FrameCache.open(frames)
+    disturbed = np.zeros(len(cache), np.float32)
+    disturbed[3] = 1
+    return Examples([replace(cache, disturbed=disturbed)], fit_normalizer([cache]))
+
+
+def test_what_nobody_could_foresee_is_not_learned_by_anybody(shoved):
+    frames = np.array([0, 3, 4])
+    peer = new_peer(PeerRecipe("act", text=16, options=OPTIONS), shoved, seed=0)
+    learned = ~PeerStage(peer, shoved, batch=3)._make(frames)["action_is_pad"].numpy()
+    assert np.array_equal(learned, shoved.chunks(frames, 12)[1]) and learned.sum(1).tolist() == [4, 1, 2]
+
+
+def test_the_contests_diffusion_learns_nothing_where_there_is_nothing_to_learn(examples):
+    pytest.importorskip("diffusers")
+    (entrant,) = entrants(load_field("tabletop"), ["diffusion"]).policies
+    stage = PeerStage(new_peer(entrant.peer, examples, 0), examples, batch=2)
+    batch = stage.batch(0)
+    batch["action_is_pad"][:] = True
+    assert stage.loss(batch)[0].item() == 0
+
+
+def test_act_from_nothing_trains_its_norms_and_lerobots_own_acts_alike(examples, tmp_path):
+    peer = new_peer(PeerRecipe("act", text=16, options=OPTIONS), examples, seed=0)
+    stage = PeerStage(peer, examples, batch=4)
+    fit(stage, replace(LOOP, steps=2), tmp_path)
+    norms = [module for module in stage.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 20 and all(norm.running_mean.any() and norm.bias.any() for norm in norms)
+    stage.save(tmp_path)
+    lerobots = ACTPolicy.from_pretrained(tmp_path / "policy")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lerobots.modules())
+    stage.model.eval()
+    batch = stage.batch(0)
+    ours, theirs = (policy.predict_action_chunk(batch) for policy in (stage.model, lerobots))
+    torch.testing.assert_close(ours, theirs)
 
 
 def one_step(peer: PeerPolicy, examples: Examples) -> float:
@@ -129,6 +174,15 @@ def test_it_trains_for_its_time_and_is_a_checkpoint_of_lerobots(frames, tmp_path
     peer = PeerPolicy.from_pretrained(trained.policy)
     assert peer.config.replan_steps == 6 and peer.policy.config.chunk_size == 12
     assert train_entrant(tiny("act"), [frames], 0.5, tmp_path, "cpu") == trained, "read, not trained again"
+
+
+def test_what_was_trained_is_found_from_another_folder(frames, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_entrant(tiny("act"), [frames], 0.1, Path("here"), "cpu")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    trained = train_entrant(tiny("act"), [frames], 0.1, tmp_path / "here", "cpu")
+    assert PeerPolicy.from_pretrained(trained.policy).config.replan_steps == 6
 
 
 def test_the_wall_time_of_an_interrupted_training_counts(frames, tmp_path, monkeypatch):

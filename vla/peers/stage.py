@@ -13,7 +13,8 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import get_policy_class, make_policy_config, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from vla.errors import UserError
 from vla.peers.batches import observation_batch, observed_steps
@@ -69,7 +70,10 @@ class PeerStage:
         self.policy.save(out / "policy")
 
     def _make(self, frames: Int[np.ndarray, " n"]) -> dict[str, Any]:
-        """Observations and chunks, through LeRobot's own processor. Beyond an episode its last row is repeated."""
+        """Observations and chunks, through LeRobot's own processor. Beyond an episode its last row is repeated.
+
+        What ours do not learn from, these do not either: what lies beyond, and what answers a later disturbance.
+        """
         examples, spec = self.examples, self.examples.spec
         start, stop = examples.start[frames, None], examples.stop[frames, None]
         seen = np.clip(frames[:, None] + self._observed, start, stop - 1)
@@ -81,7 +85,7 @@ class PeerStage:
         batch = observation_batch(self.model.config, spec, images, state, examples.prompts(frames))
         rows = frames[:, None] + self._acted
         batch[ACTION] = torch.from_numpy(examples.raw_action[np.clip(rows, start, stop - 1)])
-        batch["action_is_pad"] = torch.from_numpy((rows < start) | (rows >= stop))
+        batch["action_is_pad"] = torch.from_numpy((rows < start) | (rows >= examples.foreseen[frames, None]))
         return self.policy.before(batch)
 
 
@@ -111,11 +115,23 @@ def new_peer(recipe: PeerRecipe, examples: Examples, seed: int, home: Path | Non
             recipe.type, input_features=inputs, output_features=outputs, device="cpu", push_to_hub=False, **options
         )
         policy = get_policy_class(recipe.type)(config)
+        if getattr(config, "pretrained_backbone_weights", "") is None:
+            _thaw_norms(policy)
         before, after = make_pre_post_processors(config, dataset_stats=_statistics(examples))
     except (ValueError, TypeError, ImportError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"peer {recipe.type}: LeRobot cannot make it: {reason}") from None
     return PeerPolicy(policy, before, after, spec)
+
+
+def _thaw_norms(model: nn.Module) -> None:
+    """Norms that are trained in place of frozen ones, which without pretrained weights normalise nothing.
+
+    Their tensors have the same names: a checkpoint is loaded into frozen ones again.
+    """
+    for name, norm in list(model.named_modules()):
+        if isinstance(norm, FrozenBatchNorm2d):
+            model.set_submodule(name, nn.BatchNorm2d(len(norm.weight), norm.eps))
 
 
 def _statistics(examples: Examples) -> dict[str, dict[str, Tensor]]:
