@@ -100,9 +100,9 @@ def _says_of_itself(dataset: Path) -> str:
 
 def train_entrant(entrant: Entrant, datasets: Sequence[Path], seconds: float, out: Path, device: str) -> Trained:
     """Train for so many seconds into `out`; goes on where it was stopped, and only reads what is finished."""
-    done = out / "trained.json"
+    done, policy = out / "trained.json", str(out / "run" / "policy")
     if done.is_file():
-        return Trained(**json.loads(done.read_text(encoding="utf-8")))
+        return replace(Trained(**json.loads(done.read_text(encoding="utf-8"))), policy=policy)
     out.mkdir(parents=True, exist_ok=True)
     wall_s = out / "wall_s.txt"
     with _added_to(wall_s):
@@ -113,7 +113,7 @@ def train_entrant(entrant: Entrant, datasets: Sequence[Path], seconds: float, ou
     logs = {folder: _last_line(folder / LOG) for folder in batches}
     spent = sum(line["spent_s"] for line in logs.values())
     samples = sum(line["step"] * batches[folder] for folder, line in logs.items())
-    found = Trained(str(out / "run" / "policy"), spent, float(wall_s.read_text()), samples / spent)
+    found = Trained(policy, spent, float(wall_s.read_text()), samples / spent)
     done.write_text(json.dumps(vars(found)), encoding="utf-8")
     return found
 
