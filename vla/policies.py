@@ -62,6 +62,15 @@ def weights_of(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def device_of(name: str, device: str) -> str:
+    """Where that policy computes: what `device` is on this machine, or on a server "its server's"."""
+    if is_remote(name):
+        return "its server's"
+    from vla.training.precision import device_named
+
+    return device_named(device)
+
+
 def load_policy(name: str, timeout: float = PATIENCE_S, robot: RobotSpec | None = None, device: str = "cpu") -> Policy:
     """A shipped name, a folder or a hub id is loaded in this process; at the address of a server that one is asked.
 

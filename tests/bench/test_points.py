@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from vla.bench.points import Points, families_in_turn
+from vla.bench.points import Points, devices, families_in_turn
 from vla.errors import UserError
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.setup import Setup
@@ -32,9 +32,9 @@ def policy(untrained, tmp_path):
     return shutil.copytree(untrained, tmp_path / "policy")
 
 
-def measure(folder, policy, crew, **asked):
+def measure(folder, policy, crew, device="cpu", **asked):
     """Two conditions of one episode."""
-    points = Points(folder, crew)
+    points = Points(folder, crew, device=device)
     parts = families_in_turn(Setup(str(policy), "tabletop"), ["lift"], 1, 0)
     return [points.measure(name, {"study": "mine"} | asked, parts) for name in ("one", "two")]
 
@@ -46,6 +46,18 @@ def test_what_is_known_is_read_and_not_played_again(policy, tmp_path):
     assert measure(tmp_path / "points", policy, crew) == first and crew.played == 2
     with pytest.raises(UserError, match="another study"):
         measure(tmp_path / "points", policy, crew, study="yours")
+
+
+def test_a_study_that_went_on_elsewhere_names_all_its_devices(policy, tmp_path, monkeypatch):
+    crew, points = Crew(), tmp_path / "points"
+    measure(points, policy, crew, device="auto")
+    (points / "two.json").unlink()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert devices(measure(points, policy, crew, device="auto")) == "cpu and cuda" and crew.played == 3
+    known = json.loads((points / "one.json").read_text())
+    assert known.pop("device") == "cpu" and "device" not in known["asked"]
+    (points / "one.json").write_text(json.dumps(known))
+    assert devices(measure(points, policy, crew)) == "cuda and unknown" and crew.played == 3
 
 
 def test_what_other_weights_did_is_measured_again(policy, tmp_path, capsys):

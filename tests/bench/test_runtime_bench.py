@@ -19,7 +19,7 @@ def test_every_quantity_is_there_for_both(untrained, tmp_path):
     for row in (*rows.values(), *idle.values()):
         assert row["value"] > 0 and row["peer_value"] > 0, row
     assert rows["largest gap"]["value"] >= rows["period error p99"]["value"] >= rows["period error p50"]["value"]
-    assert document["details"]["scheduling"]
+    assert document["details"]["scheduling"] and document["device"] == "cpu"
 
 
 def test_how_long_is_said_once(capsys):

@@ -27,6 +27,7 @@ def test_every_way_to_run_is_measured_at_every_delay_and_a_second_run_only_reads
         assert all([float(delay) for delay in points] == list(delays) for points in curves.values())
         assert (tmp_path / f"{axis}.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "latency.md").read_text()
+    assert table["device"] == document["device"] == "cpu" and "Device: cpu." in page
     assert "| frozen | 100 % (" in page and "| frozen | 100, 100, 100 | 100, 100, 100 |" in page
     again = bench_latency(STUDY, tmp_path, 1, loaded=expert_anywhere)
     assert again == table

@@ -148,6 +148,7 @@ def test_the_table_pairs_every_condition_with_the_run_as_told(expert_anywhere, t
     assert [row["name"] for row in table["rows"]] == [name for name in table["conditions"] if name != AS_TOLD]
     assert all(len(one["outcomes"]) == 1 for one in table["conditions"].values())
     page = (tmp_path / "perturbations.md").read_text()
+    assert table["device"] == "cpu" and "Device: cpu." in page
     assert "| paraphrase | 100 %" in page and "| +0, " in page
     assert (tmp_path / "perturbations.png").read_bytes().startswith(b"\x89PNG")
     assert bench_perturbations(study, tmp_path, 1, loaded=expert_anywhere) == table

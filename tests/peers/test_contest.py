@@ -213,12 +213,20 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
         assert rows["one"][what]["p99"] >= rows["one"][what]["p50"] > 0
     page = (tmp_path / "policies.md").read_text()
     assert "| chunk p50 / p99 (ms) | thought p50 / p99 (ms) |" in page
+    assert "Device:\ncpu, and one thread" in page
     assert "| two | 1" in page and "LeRobot's act, batch 2, text 16" in page
     assert (tmp_path / "policies.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "policies.json").read_text())["policies"] == rows
     assert bench_policies(contest, field, tmp_path, 1) == document
     with pytest.raises(UserError, match="another contest"):
         bench_policies(contest, Field((tiny("one", dim_model=16),)), tmp_path, 1)
+
+
+def test_the_device_is_part_of_a_contest_by_its_own_name(frames, monkeypatch):
+    contest = Contest((frames,), 0.2, "tabletop", ("lift",), 1, 0)
+    for there, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert contest.to_dict()["device"] == device
 
 
 def test_other_data_or_another_recipe_under_the_same_name_is_another_contest(tmp_path):

@@ -18,7 +18,7 @@ from vla.evaluation.dds_rollout import dds_episode
 from vla.evaluation.paired import paired_difference
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup
-from vla.policies import load_policy
+from vla.policies import device_of, load_policy
 from vla.processes import terminated_as_interrupted
 from vla.robots.dds_bus import use_loopback
 from vla.robots.gym_sim import find_environment
@@ -50,7 +50,8 @@ def bench_episodes(policy: str, env: str, episodes: int, seed: int, device: str 
     rows = [Row("success", 100 * sum(ours) / episodes, "%", "in process", 100 * sum(theirs) / episodes)]
     document = report(f"{env} over DDS in lockstep, {episodes} scenes from seed {seed}", rows)
     print(f"over DDS minus in process: {in_points(difference)} points; {sum(steps)} of {episodes} as long to the step")
-    return document | {"difference": difference, "outcomes": ours, "in_process": theirs, "as_long": steps}
+    found = {"difference": difference, "outcomes": ours, "in_process": theirs, "as_long": steps}
+    return document | {"device": device_of(policy, device)} | found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.points import Points, families_in_turn
+from vla.bench.points import Measured, Points, devices, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.episode import Play
@@ -85,14 +85,16 @@ def bench_latency(
     points = list(dict.fromkeys(_points(study)))
     with crew(workers, loaded) as players:
         kept = Points(out / "points", players, loaded is not None, device)
-        outcomes = {point: _measure(study, point, kept) for point in points}
-    document = _document(study, outcomes)
+        found = {point: _measure(study, point, kept) for point in points}
+    document = _document(study, {point: one.outcomes for point, one in found.items()})
+    document["device"] = devices(found.values())
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     for axis in ("s2_delay", "s1_delay"):
         _plot(document["curves"][axis], axis, out / f"{axis}.png")
     (out / "latency.md").write_text(_page(study, document), encoding="utf-8")
     print(f"page: {out / 'latency.md'}")
-    return report("Success at the usual delays, ours beside the others", _rows(document))
+    table = report("Success at the usual delays, ours beside the others", _rows(document))
+    return table | {"device": document["device"]}
 
 
 def _points(study: Study) -> Iterator[Point]:
@@ -107,13 +109,13 @@ def _points(study: Study) -> Iterator[Point]:
             yield Point(curve, policy, variant, USUAL_S2_DELAY_S, steps)
 
 
-def _measure(study: Study, point: Point, points: Points) -> list[bool]:
+def _measure(study: Study, point: Point, points: Points) -> Measured:
     """Outcomes in seed order; family i of the study plays the seeds seed + i, seed + i + n, ..."""
     asked = {"study": vars(study) | {"tasks": list(study.tasks)}, "point": vars(point)}
     timing = Timing(point.s2_delay, None, point.s1_delay)
     setup = Setup(point.policy, study.env, play=Play(timing, variant=point.variant))
     parts = families_in_turn(setup, study.tasks, study.episodes, study.seed)
-    return points.measure(point.name, asked, parts).outcomes
+    return points.measure(point.name, asked, parts)
 
 
 def _document(study: Study, outcomes: dict[Point, list[bool]]) -> dict[str, Any]:
@@ -167,6 +169,7 @@ def _page(study: Study, document: dict[str, Any]) -> str:
         f"Policy `{study.policy}`" + (f", beside `{study.peer}`, trained at age 0 only" if study.peer else "") + ".",
         f"{study.episodes} episodes a point on `{study.env}` ({', '.join(study.tasks)}), the same seeds everywhere,",
         f"from {study.seed}. In brackets: two-speed minus this curve, paired, in points, with its 95 % interval.",
+        f"Device: {document['device']}.",
         "",
         *(f"- `{name}`: {WAYS[name]}." for name in document["curves"]["s2_delay"]),
     ]

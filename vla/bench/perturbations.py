@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.points import Measured, Points, families_in_turn
+from vla.bench.points import Measured, Points, devices, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
 from vla.evaluation.console import untold
@@ -97,10 +97,11 @@ def bench_perturbations(
     with crew(workers, loaded) as players:
         points = Points(out / "points", players, loaded is not None, device)
         found = {one.name: _measure(study, one, points) for one in conditions()}
-    document = {"study": study.to_dict(), "conditions": _compare(found)}
+    where = devices(found.values())
+    document = {"study": study.to_dict(), "device": where, "conditions": _compare(found)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     _plot(document["conditions"], out / "perturbations.png")
-    (out / "perturbations.md").write_text(_page(study, document["conditions"]), encoding="utf-8")
+    (out / "perturbations.md").write_text(_page(study, document["conditions"], where), encoding="utf-8")
     told = document["conditions"][AS_TOLD]["success_rate"]
     rows = [
         Row(name, one["success_rate"], "success", AS_TOLD, told)
@@ -109,7 +110,7 @@ def bench_perturbations(
     ]
     table = report(f"{study.policy} in {study.env}, perturbed", rows)
     print(f"page: {out / 'perturbations.md'}")
-    return table | {"conditions": document["conditions"]}
+    return table | {"device": where, "conditions": document["conditions"]}
 
 
 def _measure(study: Study, one: Condition, points: Points) -> Measured:
@@ -145,13 +146,14 @@ def _plot(found: dict[str, dict[str, Any]], picture: Path) -> None:
     figure.savefig(picture, dpi=120)
 
 
-def _page(study: Study, found: dict[str, dict[str, Any]]) -> str:
+def _page(study: Study, found: dict[str, dict[str, Any]], device: str) -> str:
     lines = [
         "# What perturbations cost",
         "",
         f"Policy `{study.policy}` in `{study.env}` ({', '.join(study.tasks)}): {study.episodes} episodes a row, of the",
         f"same seeds, from {study.seed}; no delays but in the rows that name them. The difference to the run as",
         "told is in points, paired by episode, with its 95 % interval (Bonett and Price 2012).",
+        f"Device: {device}.",
         *(["Told are words of training."] if study.split == "train" else []),
         "",
         "![success by condition](perturbations.png)",

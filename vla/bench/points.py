@@ -1,7 +1,7 @@
 """Conditions of a study, each measured once: outcomes are kept in files, so that an interrupted study goes on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,19 +12,26 @@ from vla.evaluation.console import progress_bar
 from vla.evaluation.pool import Crew, Job, Part
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import percentiles
-from vla.policies import weights_of
+from vla.policies import device_of, weights_of
 
 
 @dataclass(frozen=True)
 class Measured:
     """outcomes: in seed order. s1_ms, s2_ms: percentiles of a chunk's and a thought's computation, empty if they were
-    not kept. unparaphrased: episodes that had no other words, although these were wanted.
+    not kept. unparaphrased: episodes that had no other words, although these were wanted. device: where the policy
+    computed, empty if it was not kept.
     """
 
     outcomes: list[bool]
     s1_ms: dict[str, float | None]
     s2_ms: dict[str, float | None]
     unparaphrased: int
+    device: str
+
+
+def devices(found: Iterable[Measured]) -> str:
+    """Where the policy computed, in words: of a study that went on elsewhere, all of them."""
+    return " and ".join(sorted({one.device or "unknown" for one in found}))
 
 
 def families_in_turn(setup: Setup, tasks: Sequence[str], episodes: int, seed: int) -> list[Part]:
@@ -70,7 +77,7 @@ class Points:
             self._say_taken_as_is()
         if then == wanted:
             s1_ms, s2_ms = (known.get(name, {}) for name in ("s1_ms", "s2_ms"))
-            return Measured(known["outcomes"], s1_ms, s2_ms, known.get("unparaphrased", 0))
+            return Measured(known["outcomes"], s1_ms, s2_ms, known.get("unparaphrased", 0), known.get("device", ""))
         if then | {"weights": ""} != wanted | {"weights": ""}:
             raise UserError(f"bench: {file} is of another study; choose another --out")
         print(f"bench: {file} is of other weights of this policy; measured again")
@@ -90,7 +97,8 @@ class Points:
                 unparaphrased += result.counts.get("unparaphrased", 0)
                 show(result)
         done = [outcomes[index] for index in sorted(outcomes)]
-        found = Measured(done, percentiles(chunks), percentiles(thoughts), unparaphrased)
+        device = device_of(parts[0][0].policy, self._device)
+        found = Measured(done, percentiles(chunks), percentiles(thoughts), unparaphrased, device)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")

@@ -63,7 +63,8 @@ class Contest:
 
     def to_dict(self) -> dict[str, Any]:
         datasets = [str(folder.resolve()) for folder in self.datasets]
-        return vars(self) | {"datasets": datasets, "tasks": list(self.tasks)}
+        where = device_named(self.device)
+        return vars(self) | {"datasets": datasets, "tasks": list(self.tasks), "device": where}
 
 
 def bench_policies(contest: Contest, field: Field, out: Path, workers: int) -> dict[str, Any]:
@@ -156,9 +157,10 @@ def _page(contest: Contest, field: Field, rows: dict[str, dict[str, Any]]) -> st
         "",
         f"Each for {contest.seconds / 60:g} minutes on the same machine and data, then {contest.episodes} episodes of",
         f"`{contest.env}` ({', '.join(contest.tasks)}) from seed {contest.seed}, the same for all. Success with its",
-        f"95 % interval; in brackets the paired difference to `{first}`, in points, with its interval. A chunk is",
-        "computed on one thread. Ours needs a thought beside it, without delay for each; LeRobot's look and read in",
-        "their chunk. Still scenes, where there are any, teach ours only: LeRobot's have no use for them.",
+        f"95 % interval; in brackets the paired difference to `{first}`, in points, with its interval. Device:",
+        f"{device_named(contest.device)}, and one thread of the CPU for a chunk. Ours needs a thought beside it,",
+        "without delay for each; LeRobot's look and read in their chunk. Still scenes, where there are any, teach ours",
+        "only: LeRobot's have no use for them.",
         "",
         "![success](policies.png)",
         "",

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from vla.bench.idle_loop import regularity, run_beside_idle
 from vla.bench.table import Row, report
 from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods
-from vla.policies import load_policy
+from vla.policies import device_of, load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
 from vla.robots.senses import Senses
@@ -36,6 +36,7 @@ def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path, de
     Commands are timed as the robot received them, and beside them a loop that does nothing (`vla.bench.idle_loop`).
     Telemetry and logs stay in `out`.
     """
+    where = device_of(policy, device)
     run = RealTimeRun(policy, World(env, seed), length, out / "two-speed", until_done=False, device=device)
     ours, beside_idle = run_beside_idle(run)
     peer = synchronous(replace(run, out=out / "one-thread", seconds=min(length, PEER_S)))
@@ -46,8 +47,8 @@ def bench_runtime(policy: str, env: str, seed: int, length: float, out: Path, de
     theirs = _measured(peer.receipts, peer.s1_ms, peer.s2_ms, (peer.looks_hz, peer.looks_hz))
     rows = [Row(name, value, unit, PEER, theirs[name, unit]) for (name, unit), value in measured.items()]
     rows += beside_idle
-    document = report(f"{length:g} s of {policy} in real time; {summary['scheduling']}", rows)
-    return {**document, "details": _details(ours)}
+    document = report(f"{length:g} s of {policy} in real time on {where}; {summary['scheduling']}", rows)
+    return {**document, "device": where, "details": _details(ours)}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import ClientConnection, connect
 
 from vla.bench.table import Row, report
-from vla.policies import load_here
+from vla.policies import device_of, load_here
 from vla.serve.background import beside
 from vla.serve.codec import pack, unpack
 from vla.serve.server import MAX_BYTES, PolicyServer
@@ -45,7 +45,8 @@ def bench_serve(policy: str, device: str = "cpu") -> dict[str, Any]:
         pairs = [(_overhead(policy_server, message), _round_trip(echo_server, message)[0]) for _ in range(ROUNDS)]
     over, echo = np.median(pairs[WARM_UP:], axis=0)
     row = Row("time beyond the model", over, "ms", "plain msgpack echo", echo)
-    return report("Serving, two 224x224 images on loopback", [row])
+    where = device_of(policy, device)
+    return report(f"Serving on {where}, two 224x224 images on loopback", [row]) | {"device": where}
 
 
 def _round_trip(connection: ClientConnection, message: bytes) -> tuple[float, Any]:

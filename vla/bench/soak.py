@@ -12,6 +12,7 @@ import numpy as np
 from vla.bench.idle_loop import regularity, run_beside_idle
 from vla.bench.table import Row, report
 from vla.evaluation.realtime import RealTimeRun, receipt_periods
+from vla.policies import device_of
 from vla.processes import SPAWN
 from vla.robots.sim_wires import World
 
@@ -24,7 +25,7 @@ def bench_soak(policy: str, env: str, seed: int, length: float, out: Path, devic
 
     Memory is that of each process, its median over the last tenth of the time, beside its median over the second tenth.
     """
-    before = _left()
+    before, where = _left(), device_of(policy, device)
     run = RealTimeRun(policy, World(env, seed), length, out, until_done=False, device=device)
     result, beside_idle = run_beside_idle(run)
     summary = result.telemetry.summary()
@@ -34,8 +35,8 @@ def bench_soak(policy: str, env: str, seed: int, length: float, out: Path, devic
     rows += [Row("S1 replans", summary["s1_hz"], "1/s"), Row("S2 thoughts", summary["s2_hz"], "1/s")]
     rows += memory_rows(result.telemetry.memory)
     rows.append(Row("processes and shared memory left behind", len(_left() - before), ""))
-    document = report(f"{length:g} s of {policy} in real time; {summary['scheduling']}", rows)
-    return {**document, "details": summary}
+    document = report(f"{length:g} s of {policy} in real time on {where}; {summary['scheduling']}", rows)
+    return {**document, "device": where, "details": summary}
 
 
 def memory_rows(memory: Sequence[tuple[float, Mapping[str, float]]]) -> list[Row]:

@@ -21,7 +21,7 @@ from vla.data.stills import StillScenes, StillSettings, collect_stills
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.evaluation.statistics import wilson
-from vla.policies import load_here
+from vla.policies import device_of, load_here
 from vla.s2.places import places_in, plain_words
 from vla.s2.system import SlowSystem
 
@@ -78,7 +78,8 @@ def bench_words(
         rows += _rows(kind, said, size)
         low, high = wilson(sum(s.right for s in said), len(said))
         kinds[kind] = {"questions": len(said), "right": float(np.mean([s.right for s in said])), "ci95": [low, high]}
-    return report(f"What S2 says of {scenes} new scenes of {env}", rows) | {"kinds": kinds}
+    document = report(f"What S2 says of {scenes} new scenes of {env}", rows)
+    return document | {"device": device_of(policy, device), "kinds": kinds}
 
 
 def _ask_all(s2: SlowSystem, stills: StillScenes) -> dict[str, list[Said]]:
