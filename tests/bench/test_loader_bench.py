@@ -11,9 +11,11 @@ def rows(monkeypatch):
     monkeypatch.setattr(loader, "BATCH", 8)
     monkeypatch.setattr(loader, "CODEC", "h264")
     monkeypatch.setattr(loader, "FEW", 3)
-    return {row["name"]: row for row in loader.bench_loader(size=64, episodes=2, length=8, many=3)["rows"]}
+    return {row["name"]: row for row in loader.bench_loader(size=64, episodes=2, length=8, many=6)["rows"]}
 
 
 def test_speed_and_memory_are_measured_beside_lerobot(rows):
-    assert len(rows) == 5 and "memory, 3 episodes" in rows
+    assert len(rows) == 6
+    for count, read in ((3, 15), (6, 30)):
+        assert f"memory, {count} episodes, {read} frames read; peer 15" in rows
     assert all(row["peer"] == "LeRobotDataset" and row["value"] > 0 and row["peer_value"] > 0 for row in rows.values())

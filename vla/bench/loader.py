@@ -93,7 +93,10 @@ def _rate(turn: Callable[[int], Any], samples: int) -> float:
 
 
 def _memory(folder: Path, many: int, seed: int) -> list[Row]:
-    """Private memory after an epoch of FEW episodes and of `many`, each in a process of its own."""
+    """Private memory after an epoch of FEW episodes and of `many`, each in a process of its own.
+
+    The peer, slower by far, reads as many frames of the many as of the few.
+    """
     few = folder / "few"
     record(few, FEW, SHORT, SMALL, seed, codec="h264")
     rows = []
@@ -107,7 +110,8 @@ def _memory(folder: Path, many: int, seed: int) -> list[Row]:
             float(subprocess.run([*command, kind, str(root)], check=True, stdout=subprocess.PIPE).stdout)
             for kind in ("ours", "theirs")
         )
-        rows.append(Row(f"memory, {FEW * copies} episodes", ours, "MB", PEER, theirs))
+        read = f"{FEW * copies * SHORT} frames read; peer {FEW * SHORT}"
+        rows.append(Row(f"memory, {FEW * copies} episodes, {read}", ours, "MB", PEER, theirs))
     return rows
 
 
@@ -125,7 +129,7 @@ def _repeat(dataset: Path, out: Path, copies: int) -> None:
 
 
 def _epoch_memory(kind: str, root: Path) -> float:
-    """Memory of this process (MB) after reading every frame, but for pages of files."""
+    """Memory of this process (MB), but for pages of files: ours after an epoch, the peer's after FEW * SHORT frames."""
     if kind == "ours":
         loader = _loader(root, None, 0)
         for step in range(round(loader.steps_per_epoch)):
