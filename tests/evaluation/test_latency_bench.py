@@ -29,10 +29,15 @@ def test_every_way_to_run_is_measured_at_every_delay_and_a_second_run_only_reads
     page = (tmp_path / "latency.md").read_text()
     assert table["device"] == document["device"] == "cpu" and "Device: cpu." in page
     assert "| frozen | 100 % (" in page and "| frozen | 100, 100, 100 | 100, 100, 100 |" in page
+    assert "## S1 delay (steps of 50 ms), S2 delay 0.2 s" in page
     again = bench_latency(STUDY, tmp_path, 1, loaded=expert_anywhere)
     assert again == table
     with pytest.raises(UserError, match="another study"):
         bench_latency(Study("expert", None, "tabletop", ("lift",), 2, 100_000), tmp_path, 1, loaded=expert_anywhere)
+
+
+def test_a_step_is_as_long_as_the_robots():
+    assert [latency._step_ms(env) for env in ("tabletop", "aloha", "metaworld")] == [50, 20, 12.5]
 
 
 def test_nothing_is_so_many_times_better_than_what_never_succeeds():

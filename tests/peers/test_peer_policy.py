@@ -12,13 +12,14 @@ pytest.importorskip("lerobot")
 from lerobot.policies import get_policy_class, make_pre_post_processors
 
 from vla import assets
+from vla.bench import latency
 from vla.cli import main
 from vla.errors import UserError
 from vla.evaluation.episode import Play, play_episode
 from vla.peers.policy import PeerPolicy
 from vla.peers.text import embed_text
 from vla.policies import check_policy, load_policy
-from vla.robots.gym_sim import make_robot
+from vla.robots.gym_sim import GymRobot, make_robot
 from vla.runtime.loop import Timing
 
 NONE = np.zeros((0, 7), np.float32)
@@ -64,6 +65,15 @@ def test_it_drives_an_episode_with_delays(peer, monkeypatch):
         result = play_episode(peer, robot, Play(Timing(s2_delay=0.1, s1_delay=2)), 5)
         assert result.steps == 12 and len(result.s1_ms) >= 3 and result.words is None
         assert play_episode(peer, robot, Play(Timing(s1_delay=2), variant="synchronous"), 5).steps == 12
+
+
+def test_its_success_is_measured_against_latency(act, tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "S2_DELAYS_S", (0.0, 0.5))
+    monkeypatch.setattr(latency, "S1_DELAYS", (0,))
+    monkeypatch.setattr(GymRobot, "max_steps", 2)
+    study = latency.Study(str(act), None, "tabletop", ("lift",), 1, 5)
+    latency.bench_latency(study, tmp_path, 1)
+    assert f"Policy `{act}`" in (tmp_path / "latency.md").read_text()
 
 
 @pytest.mark.parametrize(

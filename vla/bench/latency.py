@@ -4,7 +4,7 @@ Every point (a way to run, an S2 delay, an S1 delay) is kept in `points/`, so th
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from vla.evaluation.paired import paired_difference
 from vla.evaluation.pool import crew
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
+from vla.policies import check_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import Variant
+from vla.spec import RobotSpec
 
 S2_DELAYS_S, S1_DELAYS = (0.0, 0.2, 0.5, 1.0), (0, 2, 4, 8)
 USUAL_S2_DELAY_S = 0.2
@@ -80,7 +82,7 @@ def bench_latency(
         find_environment(study.env, task)
     if loaded is None:
         for policy in filter(None, (study.policy, study.peer)):
-            assets.find("policy", policy)
+            check_policy(policy)
     assets.check_folder_writable(out, "--out")
     points = list(dict.fromkeys(_points(study)))
     with crew(workers, loaded) as players:
@@ -89,9 +91,10 @@ def bench_latency(
     document = _document(study, {point: one.outcomes for point, one in found.items()})
     document["device"] = devices(found.values())
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    for axis in ("s2_delay", "s1_delay"):
-        _plot(document["curves"][axis], axis, out / f"{axis}.png")
-    (out / "latency.md").write_text(_page(study, document), encoding="utf-8")
+    units = {"s2_delay": "S2 delay (s)", "s1_delay": f"S1 delay (steps of {_step_ms(study.env):g} ms)"}
+    for axis, unit in units.items():
+        _plot(document["curves"][axis], unit, out / f"{axis}.png")
+    (out / "latency.md").write_text(_page(study, document, units), encoding="utf-8")
     print(f"page: {out / 'latency.md'}")
     table = report("Success at the usual delays, ours beside the others", _rows(document))
     return table | {"device": document["device"]}
@@ -146,7 +149,12 @@ def _rows(document: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _plot(curves: dict[str, dict[str, Any]], axis: str, picture: Path) -> None:
+def _step_ms(env: str) -> float:
+    """A control step of its robot."""
+    return 1000 / RobotSpec.load(assets.find("robot", find_environment(env).robot)).rate_hz
+
+
+def _plot(curves: dict[str, dict[str, Any]], unit: str, picture: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -155,14 +163,14 @@ def _plot(curves: dict[str, dict[str, Any]], axis: str, picture: Path) -> None:
         rates, spread = error_bars(points.values())
         width = 2.5 if name == OURS else 1.2
         axes.errorbar(delays, rates, spread, label=name, marker="o", capsize=3, linewidth=width)
-    axes.set_xlabel("S2 delay (s)" if axis == "s2_delay" else "S1 delay (control steps of 50 ms)")
+    axes.set_xlabel(unit)
     axes.set_ylabel("success (%)")
     axes.set_ylim(0, 100)
     axes.legend()
     figure.savefig(picture, dpi=120)
 
 
-def _page(study: Study, document: dict[str, Any]) -> str:
+def _page(study: Study, document: dict[str, Any], units: Mapping[str, str]) -> str:
     lines = [
         "# Success against latency",
         "",
@@ -173,8 +181,8 @@ def _page(study: Study, document: dict[str, Any]) -> str:
         "",
         *(f"- `{name}`: {WAYS[name]}." for name in document["curves"]["s2_delay"]),
     ]
-    for axis, unit in (("s2_delay", "S2 delay (s), S1 delay 0"), ("s1_delay", "S1 delay (steps), S2 delay 0.2 s")):
-        curves = document["curves"][axis]
+    for axis, other in (("s2_delay", "S1 delay 0"), ("s1_delay", f"S2 delay {USUAL_S2_DELAY_S:g} s")):
+        unit, curves = f"{units[axis]}, {other}", document["curves"][axis]
         delays = list(curves[OURS])
         lines += ["", f"## {unit}", "", f"![{unit}]({axis}.png)", "", f"| | {' | '.join(delays)} |"]
         lines.append("|---" * (len(delays) + 1) + "|")
