@@ -98,7 +98,7 @@ def bench_perturbations(
         points = Points(out / "points", players, loaded is not None, device)
         found = {one.name: _measure(study, one, points) for one in conditions()}
     where = devices(found.values())
-    document = {"study": study.to_dict(), "device": where, "conditions": _compare(found)}
+    document: dict[str, Any] = {"study": study.to_dict(), "device": where, "conditions": _compare(found)}
     (out / "perturbations.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     _plot(document["conditions"], out / "perturbations.png")
     (out / "perturbations.md").write_text(_page(study, document["conditions"], where), encoding="utf-8")
