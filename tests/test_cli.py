@@ -1,7 +1,9 @@
 """The `vla` command: bad usage is one line and exit code 2; importing it is quick."""
 
+import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vla.cli import main
+from vla.cli import bench, main
 from vla.errors import UserError
 
 
@@ -68,6 +70,9 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "eval --policy tabletop --all-episodes",
         "train --dataset /tmp --out /tmp/never-made --policy tabletop --s2 tabletop",
         "bench juggling",
+        "bench soak --seconds 0",
+        "bench policies --minutes 0",
+        "bench actions --episodes 3",
         "data",
         "data import hdf4 /tmp --card bridge_dataset --out /tmp/never-made",
         "data import rlds /no/such/folder --card bridge_dataset --out /tmp/never-made",
@@ -120,11 +125,62 @@ ARM = "--policy tabletop --robot lerobot --spec tabletop --robot-config type=so1
         ("data annotate /tmp --vlm some/vlm --every 1", "--every is for --policy"),
         ("data annotate /tmp --truth --device cpu", "--device is for --vlm and --policy"),
         ("eval --policy tabletop --dataset /tmp --swap", "--perturb is for environments, not for --dataset"),
+        ("bench words --tasks lift", "--tasks is not for words"),
+        ("bench runtime --episodes 5", "--episodes is not for runtime"),
+        ("bench sim --device cpu", "--device is not for sim"),
+        ("bench dds --seed 3", "--seed is not for dds"),
+        ("bench dds --episodes 5 --seconds 10", "--seconds is not for dds --episodes"),
+        ("bench suites --episodes 20", "--episodes is not for suites"),
+        ("bench suites --experts --policy tabletop", "--policy is not for suites --experts"),
+        ("bench serve --env tabletop", "--env is not for serve"),
+        ("bench policies --policy tabletop", "--policy is not for policies"),
+        ("bench perturbations --peer tabletop", "--peer is not for perturbations"),
     ],
 )
 def test_what_would_be_ignored_is_refused(capsys: pytest.CaptureFixture[str], argv: str, words: str) -> None:
     code, out, err = run(capsys, *argv.split())
     assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def benched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[argparse.Namespace]:
+    """What benches, which are not run, were given."""
+    given: list[argparse.Namespace] = []
+    for name, (about, _) in bench.BENCHES.items():
+        monkeypatch.setitem(bench.BENCHES, name, (about, lambda args: given.append(args) or {}))
+    monkeypatch.setattr(bench, "existing_folder", Path)
+    monkeypatch.chdir(tmp_path)
+    return given
+
+
+def test_a_bench_takes_what_its_documents_give_it(
+    capsys: pytest.CaptureFixture[str], benched: list[argparse.Namespace]
+) -> None:
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *root.glob("docs/*.md"), *root.glob("policies/**/README.md")]
+    texts = [page.read_text().replace("\\\n", "") for page in [*pages, *root.glob("policies/contests/*.yaml")]]
+    commands = [shlex.split(words) for text in texts for words in re.findall(r"vla bench ([^`#\n]+)", text)]
+    for words in commands:
+        assert run(capsys, "bench", *words) == (0, "", ""), words
+    assert {args.what for args in benched} > {"latency", "perturbations", "policies", "runtime", "soak", "words"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "policy"),
+    [
+        ("latency", "tabletop-suite"),
+        ("latency --env tabletop", "tabletop"),
+        ("perturbations --env metaworld-mt10", "tabletop"),
+        ("words --env tabletop --policy tabletop-suite", "tabletop-suite"),
+        ("serve", "tabletop"),
+        ("dds --episodes 3", "tabletop"),
+    ],
+)
+def test_what_is_measured_unless_it_is_named_was_taught_the_environment(
+    capsys: pytest.CaptureFixture[str], benched: list[argparse.Namespace], argv: str, policy: str
+) -> None:
+    assert run(capsys, "bench", *argv.split()) == (0, "", "")
+    assert benched[0].policy == policy
 
 
 @pytest.mark.parametrize(

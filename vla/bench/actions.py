@@ -22,6 +22,7 @@ from vla.actions.normalize import Quantiles
 from vla.bench.table import Row, report
 from vla.data.attempts import expert_maker
 from vla.data.workers import progress_bar
+from vla.errors import UserError
 from vla.robots.gym_sim import find_environment, make_robot
 
 EPISODES, HELD_OUT = 40, 4
@@ -66,8 +67,10 @@ class PlainFast:
 def bench_actions(env: str, seed: int, episodes: int = EPISODES) -> dict[str, Any]:
     """Play `episodes` episodes from `seed` on, without pictures, and measure; returns the benchmark document.
 
-    Raises UserError if there is no such environment, or it cannot do without pictures.
+    Raises UserError if there is no such environment, it cannot do without pictures, or the episodes are too few.
     """
+    if episodes < HELD_OUT:
+        raise UserError(f"bench actions: {episodes} episodes leave none to measure on; give {HELD_OUT} or more")
     fitted_to, seen = _chunks(env, seed, episodes)
     ours, plain = FastTokens.fit(fitted_to), PlainFast(fitted_to)
     # In parts, one a run: what a tokenizer has seen before it remembers.

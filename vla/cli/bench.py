@@ -7,12 +7,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vla.cli.arguments import environment, existing_folder, one_of, seconds, whole
-from vla.cli.common import add_command, add_device, add_workers, check_outputs, write_json
+from vla.cli.arguments import above_zero, environment, existing_folder, one_of, whole
+from vla.cli.common import add_command, add_device, add_workers, check_outputs, refuse, write_json
 from vla.errors import UserError
 
 DOCTOR_EPISODES = 24
-ENVIRONMENTS = {"suites": "metaworld"} | dict.fromkeys(("policies", "dds", "soak"), "tabletop")
+ENVIRONMENTS = {"suites": "metaworld"} | dict.fromkeys(("policies", "serve", "dds", "soak"), "tabletop")
+TAKES = {
+    "sim": "",
+    "latency": "policy peer env seed tasks episodes out device workers",
+    "perturbations": "policy env seed tasks episodes out device workers",
+    "policies": "contest dataset only env seed tasks episodes seconds minutes out device workers",
+    "serve": "policy device",
+    "runtime": "policy env seed seconds minutes out device",
+    "soak": "policy env seed seconds minutes out device",
+    "dds": "seconds minutes",
+    "dds --episodes": "episodes policy env seed device",
+    "loader": "size frames many seed",
+    "actions": "env seed episodes",
+    "suites": "",
+    "suites --experts": "experts env seed tasks episodes out workers",
+    "doctor": "trials rlds table seed workers",
+    "teleop": "seconds minutes",
+    "words": "policy env seed scenes device workers",
+}
+"""The options of each beside --json."""
 
 Document = dict[str, Any]
 
@@ -22,7 +41,7 @@ def add(commands: Any) -> None:
     parser = add_command(commands, "bench", _bench, "measure", epilog=listed)
     parser.add_argument("what", type=one_of("bench", BENCHES), metavar="WHAT", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    parser.add_argument("--policy", default="tabletop", metavar="P", help="default tabletop")
+    parser.add_argument("--policy", metavar="P", help="default tabletop-suite in that environment, else tabletop")
     parser.add_argument(
         "--env",
         type=environment,
@@ -31,16 +50,18 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first episode (default 0)")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="these families (default all)")
-    parser.add_argument("--episodes", type=whole(1), metavar="N", help="a point (200, policies 100), task (suites 20)")
+    parser.add_argument(
+        "--episodes", type=whole(1), metavar="N", help="a point (200, policies 100), task (suites 20); actions: 40"
+    )
     parser.add_argument("--experts", action="store_true", help="suites: play the experts, here and in their own loop")
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="words: scenes (default 1000)")
     parser.add_argument(
         "--seconds",
-        type=seconds,
+        type=above_zero,
         metavar="S",
         help="how long (runtime: 30 of each, dds: 60, teleop: 600, policies: 1800, soak: 3600)",
     )
-    parser.add_argument("--minutes", type=seconds, metavar="M", help="instead of --seconds")
+    parser.add_argument("--minutes", type=above_zero, metavar="M", help="instead of --seconds")
     doctor = parser.add_argument_group("doctor")
     doctor.add_argument(
         "--trials",
@@ -67,12 +88,17 @@ def add(commands: Any) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
+    forms = [f"{args.what} --{name}" for name in ("episodes", "experts") if getattr(args, name)]
+    what = next((form for form in forms if form in TAKES), args.what)
+    every = {name for names in TAKES.values() for name in names.split()}
+    refuse(args, f"is not for {what}", *sorted(every - set(TAKES[what].split())))
     check_outputs(json=args.json, table=args.table)
     if args.minutes is not None:
         if args.seconds is not None:
             raise UserError("bench: give --seconds or --minutes, not both")
         args.seconds = 60 * args.minutes
     args.env = args.env or ENVIRONMENTS.get(args.what, "tabletop-suite")
+    args.policy = args.policy or ("tabletop-suite" if args.env == "tabletop-suite" else "tabletop")
     document = BENCHES[args.what][1](args)
     if args.json:
         write_json(args.json, document)
@@ -147,9 +173,9 @@ def _loader(args: argparse.Namespace) -> Document:
 
 
 def _actions(args: argparse.Namespace) -> Document:
-    from vla.bench.actions import bench_actions
+    from vla.bench.actions import EPISODES, bench_actions
 
-    return bench_actions(args.env, args.seed)
+    return bench_actions(args.env, args.seed, args.episodes or EPISODES)
 
 
 def _suites(args: argparse.Namespace) -> Document:
