@@ -222,6 +222,11 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
         bench_policies(contest, Field((tiny("one", dim_model=16),)), tmp_path, 1)
 
 
+def test_data_of_another_robot_than_the_environments_are_refused_before_training(frames):
+    with pytest.raises(UserError, match=r"frames is not of --env aloha: .*trained for another robot"):
+        Contest((frames,), 0.2, "aloha", ("all",), 1, 0)
+
+
 def test_the_device_is_part_of_a_contest_by_its_own_name(frames, monkeypatch):
     contest = Contest((frames,), 0.2, "tabletop", ("lift",), 1, 0)
     for there, device in ((False, "cpu"), (True, "cuda")):

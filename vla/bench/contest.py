@@ -98,6 +98,11 @@ def _says_of_itself(dataset: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def with_episodes(datasets: Sequence[Path]) -> list[Path]:
+    """Those that are not of still scenes."""
+    return [folder for folder in datasets if not (folder / "words.jsonl").is_file()]
+
+
 def train_entrant(entrant: Entrant, datasets: Sequence[Path], seconds: float, out: Path, device: str) -> Trained:
     """Train for so many seconds into `out`; goes on where it was stopped, and only reads what is finished."""
     done, policy = out / "trained.json", str(out / "run" / "policy")
@@ -144,7 +149,7 @@ def _train_ours(entrant: Entrant, datasets: Sequence[Path], seconds: float, out:
 def _train_peer(
     entrant: Entrant, peer: PeerRecipe, datasets: Sequence[Path], seconds: float, out: Path, device: str
 ) -> dict[Path, int]:
-    caches = [open_cache(folder) for folder in datasets if not (folder / "words.jsonl").is_file()]
+    caches = [open_cache(folder) for folder in with_episodes(datasets)]
     if not caches:
         raise UserError("bench policies: no dataset of episodes; give --dataset DIR made by vla collect --episodes N")
     examples = Examples(caches, fit_normalizer(caches))

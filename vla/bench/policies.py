@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vla import assets
-from vla.bench.contest import Entrant, Field, Trained, content, train_entrant
+from vla.bench.contest import Entrant, Field, Trained, content, train_entrant, with_episodes
 from vla.bench.points import Measured, Points, families_in_turn
 from vla.bench.table import Row, error_bars, in_points, report
 from vla.errors import UserError
@@ -27,6 +27,8 @@ from vla.evaluation.statistics import success_summary
 from vla.policies import load_policy
 from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Timing
+from vla.spec import RobotSpec
+from vla.training.datasets import spec_of
 from vla.training.precision import device_named
 
 CONDITIONS = {
@@ -40,7 +42,8 @@ CONDITIONS = {
 class Contest:
     """What is asked of everyone. seconds: of training each. tasks: families in turn, or ("all",).
 
-    Raises UserError if there is no such environment or task, or families outnumber the episodes.
+    Raises UserError if there is no such environment or task, families outnumber the episodes, or a dataset is of
+    another robot than the environment's.
     """
 
     datasets: tuple[Path, ...]
@@ -58,6 +61,13 @@ class Contest:
             raise UserError(f"bench policies: {self.episodes} episodes cannot cover {len(self.tasks)} families")
         if not self.datasets:
             raise UserError("bench policies: give --dataset DIR..., made by vla collect")
+        robot = RobotSpec.load(assets.find("robot", find_environment(self.env).robot))
+        for folder in with_episodes(self.datasets):
+            spec = spec_of(folder)
+            try:
+                spec.check_robot(robot)
+            except UserError as error:
+                raise UserError(f"bench policies: {folder} is not of --env {self.env}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         datasets = [str(folder.resolve()) for folder in self.datasets]
