@@ -38,7 +38,7 @@ class PushingPolicy:
 
     def __init__(self, spec) -> None:
         self.spec = spec
-        self.broken = threading.Event()
+        self.broken, self.wanders = threading.Event(), threading.Event()
 
     def think(self, images, instruction, stamp, instruction_id=0, words=False):
         import torch
@@ -50,7 +50,8 @@ class PushingPolicy:
     def act(self, images, state, thought, now, prefix):
         if self.broken.is_set():
             raise ValueError("out of order")
-        return np.tile(np.array([0, 0.005, 0, 0, 0, 0, 1], np.float32), (10, 1))
+        left = np.nan if self.wanders.is_set() else 0.005
+        return np.tile(np.array([0, left, 0, 0, 0, 0, 1], np.float32), (10, 1))
 
 
 @contextmanager

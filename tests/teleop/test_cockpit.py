@@ -150,6 +150,13 @@ def test_an_operator_who_is_lost_stops_the_arm(cockpit, way):
             assert not cockpit.session.moment().engaged, "a key that is still down is no new hold"
 
 
+def test_a_page_knows_the_rate_before_it_is_told_of_takes(cockpit):
+    with connect(cockpit.live_url) as page:
+        texts = (json.loads(message) for message in page if isinstance(message, str))
+        kinds = [message["t"] for message, _ in zip(texts, range(4), strict=False)]
+    assert kinds.index("state") < kinds.index("takes")
+
+
 def test_pictures_come_as_jpeg_with_the_time_of_their_capture(cockpit):
     with connect(cockpit.live_url) as page:
         deadline = time.monotonic() + PATIENCE_S

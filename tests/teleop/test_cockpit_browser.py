@@ -188,6 +188,21 @@ def test_a_phone_sees_everything_within_its_width_and_can_drive_by_touch(browser
         context.close()
 
 
+@pytest.mark.parametrize("way", ["another character", "no word"])
+def test_a_key_that_is_let_go_moves_nothing_however_it_is_said(browser, tmp_path, way):
+    with rig(tmp_path / "data", heartbeat_s=60) as made:
+        operator = Operator(made, browser.new_page())
+        operator.take_hold()
+        operator.page.keyboard.down("a")
+        operator.until(lambda now: not now.at_rest, "the arm moves")
+        if way == "another character":  # as with AltGr or Option held
+            operator.page.evaluate("dispatchEvent(new KeyboardEvent('keyup', { key: 'å', code: 'KeyA' }))")
+        else:  # as macOS does it for keys that are let go beside Cmd
+            operator.page.keyboard.down("Meta")
+        operator.until(lambda now: now.engaged and not made.device._newest.move.any(), "the hand rests and has hold")
+        operator.page.close()
+
+
 def test_a_hidden_tab_stops_the_arm(browser, tmp_path):
     with rig(tmp_path / "data", heartbeat_s=60) as made:
         operator = Operator(made, browser.new_page())
@@ -220,6 +235,7 @@ def test_a_second_tab_watches_and_may_only_stop_the_arm(browser, tmp_path):
         for key in ("Space", "Enter", "d"):
             page.keyboard.press(key)
         assert made.session.moment().engaged and not made.recorder.status().recording
+        page.wait_for_selector("#notes >> text=Only the operator may do that")
         page.keyboard.press("Escape")
         operator.reads("Stopped: emergency stop")
         watcher.rests()
@@ -232,8 +248,11 @@ def test_a_second_tab_watches_and_may_only_stop_the_arm(browser, tmp_path):
 
 
 GAMEPAD = """
-window.pad = { index: 0, axes: [0, 0, 0, 0], buttons: Array.from({ length: 17 }, () => ({ pressed: false })) };
-navigator.getGamepads = () => [window.pad];
+const buttons = () => Array.from({ length: 17 }, () => ({ pressed: false }));
+window.pad = { index: 0, mapping: "standard", axes: [0, 0, 0, 0], buttons: buttons() };
+window.pedals = { index: 1, mapping: "", axes: [0, 0, -1, 1], buttons: buttons() };
+pedals.buttons[1].pressed = true;
+navigator.getGamepads = () => [null, window.pad, window.pedals];
 """
 
 
@@ -254,6 +273,7 @@ def test_a_gamepad_in_the_browser_takes_hold_moves_and_lets_go(browser, tmp_path
         here = made.session.moment().tool
         page.evaluate("pad.axes[0] = -1")
         operator.until(lambda now: now.tool[1] > here[1] + 0.01, "the stick moves the arm")
+        assert abs(made.session.moment().tool[2] - here[2]) < 0.005, "pedals are no gamepad"
         press(0, True)
         operator.until(lambda now: now.gripper < 0.5, "the gripper closes")
         press(5, True)

@@ -191,7 +191,7 @@ def test_a_leader_arm_of_a_plugin_drives_a_session(tmp_path, lerobot_plugins):
         whole.write_text(" ".join(str(value) for value in (*np.degrees(joints), opening)))
         whole.rename(file)
 
-    stand(HOME, 100)
+    stand(HOME, 60)
     config = ["type=tableleader", f"file={file}", f"calibration_dir={tmp_path}"]
     leader = Leader(TABLETOP, config)
     leader.open()
@@ -202,6 +202,10 @@ def test_a_leader_arm_of_a_plugin_drives_a_session(tmp_path, lerobot_plugins):
         polled(device, live, lambda now: now.step > first + 3, "the open clutch is seen")
         device._keys.press("space", 0.0)
         polled(device, live, lambda now: now.engaged, "the clutch engages")
+        stand(HOME + 0.02, 62)
+        first = live.moment().step
+        polled(device, live, lambda now: now.step > first + 3, "it is led")
+        assert live.moment().gripper == 1, "the gripper stays as it was until the leader's is moved"
         for turn in np.linspace(0, 0.3, 30):
             stand(HOME + turn * np.eye(7)[0], 40)
             polled(device, live, lambda now: now.driver == "person", "it drives")
@@ -232,6 +236,7 @@ def polled(device, live, condition, what):
     ("more", "words"),
     [
         (["use_degrees=false"], "joints from -100 to 100 are nowhere"),
+        (["shares=true"], "joints from -100 to 100 are nowhere"),
         (["joints=5"], "tabletop has the joints joint1, .*joint7"),
     ],
 )

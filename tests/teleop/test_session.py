@@ -1,14 +1,16 @@
 """The live session on the simulated tabletop, with a hand that does as the test says and without a page."""
 
+import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from session_rig import PushingPolicy, moved, rests, session, take_hold, wait_for
+from session_rig import PushingPolicy, moved, rests, session, session_with, take_hold, wait_for
 
 from vla.data.spool import read_frames
 from vla.errors import UserError
-from vla.robots.gym_sim import make_robot
+from vla.robots.gym_sim import GymRobot, find_environment, make_robot
 from vla.runtime.threaded_pilot import ThreadedPilot
 
 
@@ -126,9 +128,72 @@ def test_a_policy_that_fails_is_said_and_the_arm_holds(tmp_path):
         assert not live.moment().policy_on
 
 
-def test_a_policy_for_another_robot_is_refused(tmp_path):
-    from dataclasses import replace
+def goes_on_only_when_it_is_asked_to(live, stopped):
+    wait_for(live, lambda now: now.stopped == stopped, "the gate stops the arm")
+    wait_for(live, lambda now: any(stopped in note.text for note in now.notes), "it is said")
+    rests(live)
+    live.ask("release")
+    wait_for(live, lambda now: now.stopped is None, "it is released")
+    rests(live)
+    assert live.moment().driver == "nobody" and not live.moment().engaged
 
+
+def test_a_policy_that_the_gate_stopped_stays_off_when_the_stop_is_released(tmp_path):
+    with session(tmp_path, PushingPolicy) as (live, _, _recorder):
+        wait_for(live, lambda now: now.step > 2, "it runs")
+        live.ask("policy", True)
+        moved(live, live.moment().tool)
+        live._policy.wanders.set()
+        wait_for(live, lambda now: now.stopped is not None, "the gate stops the arm")
+        live._policy.wanders.clear()
+        goes_on_only_when_it_is_asked_to(live, "non_finite.ee_translation")
+        assert not live.moment().policy_on
+
+
+class NumbRobot(GymRobot):
+    """Now and then it does not know where its joints are."""
+
+    def __init__(self) -> None:
+        super().__init__(find_environment("tabletop"), render=False)
+        self.numb = threading.Event()
+
+    def observe(self):
+        seen = super().observe()
+        return replace(seen, state=np.full_like(seen.state, np.nan)) if self.numb.is_set() else seen
+
+
+def test_a_hand_that_had_hold_when_the_gate_stopped_must_take_hold_again(tmp_path):
+    robot = NumbRobot()
+    robot.connect()
+    with session_with(lambda: robot, robot.spec, tmp_path) as (live, hand, _):
+        take_hold(live, hand)
+        moved(live, live.moment().tool)
+        robot.numb.set()
+        wait_for(live, lambda now: now.stopped is not None, "the gate stops the arm")
+        robot.numb.clear()
+        goes_on_only_when_it_is_asked_to(live, "measured")
+        take_hold(live, hand)
+        moved(live, live.moment().tool)
+
+
+def test_taking_hold_leaves_the_gripper_as_it_is_until_the_hand_opens_or_closes(tmp_path):
+    with session(tmp_path) as (live, hand, _):
+        for opening, changed in ((0.0, 0.6), (0.4, 1.0)):
+            hand.clutch = False
+            wait_for(live, lambda now: not now.engaged, "the hand lets go")
+            hand.gripper, before = opening, live.moment().gripper
+            take_hold(live, hand, np.zeros(6))
+            step = live.moment().step
+            hand.gripper += 0.04
+            wait_for(live, lambda now, step=step: now.step > step + 3, "time passes")
+            assert live.moment().gripper == before, "a hand is never quite still"
+            hand.gripper = changed
+            wait_for(live, lambda now, changed=changed: now.gripper == changed, "the gripper follows")
+            hand.gripper = opening
+            wait_for(live, lambda now, opening=opening: now.gripper == opening, "and back")
+
+
+def test_a_policy_for_another_robot_is_refused(tmp_path):
     robot = make_robot("tabletop", render=False)
     with pytest.raises(UserError, match="another robot"):
         ThreadedPilot(PushingPolicy(replace(robot.spec, rate_hz=50)), robot.spec)

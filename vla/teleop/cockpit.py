@@ -223,9 +223,6 @@ class Cockpit:
         with suppress(ConnectionClosed):
             while True:
                 status = self._recorder.status()
-                if status.takes is not page.takes:
-                    page.takes = status.takes
-                    await page.connection.send(takes_message(status, self._thumbnail))
                 role = "operator" if page is self._operator else "free" if self._operator is None else "watcher"
                 about = {**self._about, "role": role, "pages": len(self._pages), "quality": page.quality}
                 moment = self._session.moment()
@@ -233,6 +230,9 @@ class Cockpit:
                     page.instructions = moment.instructions
                     await page.connection.send(json.dumps({"t": "scene", "instructions": page.instructions}))
                 await page.connection.send(state_message(moment, status, about))
+                if status.takes is not page.takes:
+                    page.takes = status.takes
+                    await page.connection.send(takes_message(status, self._thumbnail))
                 await asyncio.sleep(STATE_S)
 
     async def _send_pictures(self, page: _Page) -> None:

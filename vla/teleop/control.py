@@ -20,7 +20,7 @@ from vla.runtime.guarded import GuardedRobot
 from vla.runtime.safety_gate import Passed
 from vla.runtime.stepped_pilot import SteppedPilot
 from vla.runtime.threaded_pilot import PilotStatus, ThreadedPilot
-from vla.teleop.devices import HEARTBEAT_S, Clutch, Device, Reading
+from vla.teleop.devices import HEARTBEAT_S, Clutch, Device, Fingers, Reading
 from vla.teleop.mapping import Mapper, Scaling
 from vla.teleop.moment import Moment, Note
 from vla.teleop.periods import Periods
@@ -78,7 +78,7 @@ class LiveLoop:
         self._noted = self._step_count = 0
         self._periods = Periods(1 / robot.spec.rate_hz)
         self._handed = 0.0
-        self._gripper = 1.0
+        self._gripper, self._fingers = 1.0, Fingers()
         self._trips = 0
         self._wanted_reset: int | None = None
         self._reset(self._seed)
@@ -106,11 +106,12 @@ class LiveLoop:
         if self._clutch.trips != self._trips:
             self._trips = self._clutch.trips
             self._release_policy(f"{self._clutch.why}: the arm holds")
-        if reading is not None and engaged:
-            self._gripper = reading.gripper
+        self._gripper = self._fingers.follow(reading.gripper if reading is not None and engaged else None, self._gripper)
         action, driver = self._choose(reading if engaged else None, now)
-        seen = self._observation, self._captured
+        seen, stopped = (self._observation, self._captured), self._gate.stopped
         passed = self._guarded.check(action, now, None if self._lost else self._observation)
+        if stopped is None and passed.stopped is not None:
+            self._let_all_go(f"the safety gate stopped the arm: {passed.stopped}", passed.stopped)
         if driver == "policy" and len(self._gate.gripper):
             self._gripper = self._gate.layout.opening(self._gate.gripper[0])
         sent = self._exchange(passed)
@@ -138,6 +139,7 @@ class LiveLoop:
             return None, "nobody"
         if self._correcting:
             self._correcting = False
+            self._gate.expect_start()
             pilot.engage(self._observation)
         action = pilot.next(self._observation, self._captured, self._step_count)
         if pilot.status().failed:
@@ -183,9 +185,7 @@ class LiveLoop:
     def _lose(self, what: str) -> None:
         self._lost = True
         self._mapper.rest()
-        self._clutch.trip("the robot's senses are lost")
-        self._trips = self._clutch.trips
-        self._release_policy(f"{what}: the arm holds")
+        self._let_all_go(f"{what}: the arm holds", "the robot's senses are lost")
         if self._recorder.status().recording:
             self._recorder.end(False)
             self._newest_kept = True
@@ -246,6 +246,12 @@ class LiveLoop:
     def _opening(self) -> float:
         measured = self._guarded.gripper(self._observation)
         return 1.0 if measured is None else self._gate.layout.opening(measured)
+
+    def _let_all_go(self, told: str, why: str) -> None:
+        """The hand and the policy: both must take hold anew."""
+        self._clutch.trip(why)
+        self._trips = self._clutch.trips
+        self._release_policy(told)
 
     def _release_policy(self, why: str) -> None:
         if self._pilot is not None and self._pilot.engaged:
@@ -318,9 +324,7 @@ class LiveLoop:
 
     def _stop(self, _: Any) -> None:
         self._gate.stop("emergency stop")
-        self._clutch.trip("emergency stop")
-        self._trips = self._clutch.trips
-        self._release_policy("emergency stop: the arm brakes and holds until you release the stop")
+        self._let_all_go("emergency stop: the arm brakes and holds until you release the stop", "emergency stop")
 
     def _release(self, _: Any) -> None:
         if self._gate.stopped is None:

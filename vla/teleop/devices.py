@@ -15,6 +15,8 @@ Wish = tuple[str, Any]
 """What `Session.ask` takes, or ("end", None)."""
 HEARTBEAT_S = 0.2
 """An operator not heard of for this long is not there."""
+FIRM = 0.05
+"""Of the opening: fingers that move less than this are taken to rest."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,24 @@ class Grip:
             self.clutch = False
         if not self.clutch and moment.driver != "person":
             self.open = moment.gripper > 0.5
+
+
+class Fingers:
+    """Taking hold leaves the gripper as it is: it follows the hand's once that has been opened or closed since then."""
+
+    def __init__(self) -> None:
+        self._at_first: float | None = None
+        self._follows = False
+
+    def follow(self, hand: float | None, gripper: float) -> float:
+        """How far open the gripper is to be, which is at `gripper`. hand: None while nobody has hold."""
+        if hand is None:
+            self._at_first, self._follows = None, False
+            return gripper
+        if self._at_first is None:
+            self._at_first = hand
+        self._follows = self._follows or abs(hand - self._at_first) > FIRM
+        return hand if self._follows else gripper
 
 
 class Clutch:

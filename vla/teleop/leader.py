@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -78,9 +78,21 @@ class Leader:
         new, self._happened = happened - self._happened, happened
         return tuple((EVENTS[name], None) for name in EVENTS if name in new)[:1]
 
+    def _is_relative(self) -> bool:
+        """Whether its joints are in shares of the ranges it was calibrated to, as LeRobot's drivers say it."""
+        from lerobot.motors import MotorNormMode
+
+        motors = getattr(getattr(self._device, "bus", None), "motors", None) or getattr(self._device, "joints", None)
+        known = motors if isinstance(motors, Mapping) else {}
+        modes = [known.get(name.removesuffix(".pos")) for name in self._joints]
+        shares = any(getattr(mode, "norm_mode", mode) is MotorNormMode.RANGE_M100_100 for mode in modes)
+        return shares or getattr(self._device.config, "use_degrees", True) is False
+
     def _check(self, spec: RobotSpec, names: tuple[str, ...]) -> None:
-        if getattr(self._device.config, "use_degrees", True) is False:
-            raise UserError(f"{self.name}: joints from -100 to 100 are nowhere: set use_degrees=true, and calibrate")
+        if self._is_relative():
+            can = hasattr(self._device.config, "use_degrees")
+            cure = "set use_degrees=true, and calibrate" if can else "this one knows no degrees, and cannot lead"
+            raise UserError(f"{self.name}: joints from -100 to 100 are nowhere: {cure}")
         wanted = spec.kinematics.joints if spec.kinematics else ()
         if not self._by_deltas and len(self._joints) != len(wanted):
             told = ", ".join(names) or "nothing"

@@ -78,6 +78,7 @@ class ScriptedOperator:
 
     def __init__(self, robot: PracticeRobot, takes: int, has_policy: bool, scaling: Scaling) -> None:
         self._robot, self._takes, self._has_policy = robot, takes, has_policy
+        self._engage: list[Wish] = [("policy", True)] if has_policy else []
         self._full = np.repeat([scaling.linear, scaling.angular], 3)
         self._rng = np.random.default_rng()
         self._expert: Any = None
@@ -85,26 +86,31 @@ class ScriptedOperator:
         self._began = 0
         self._patience = 0.0
         self._judged, self._corrects = False, False
+        self._gripper = 1.0
 
     def read(self) -> Reading:
         """Before each step: so the expert sees the scene as it is."""
         now = self._robot.clock.now
         if not self._corrects:
             self._expert = None
-            return Reading(np.zeros(6), 1.0, False, now)
-        if self._expert is None:
+            return Reading(np.zeros(6), self._gripper, False, now)
+        takes_hold = self._expert is None
+        if takes_hold:
             self._expert = self._robot.make_expert(self._robot.environment, self._rng)
         action = self._expert.act()
+        opening = self._gripper if takes_hold else float(action[6])  # then it opens or closes, and is followed
         move = action[:6].astype(float) * self._robot.spec.rate_hz / self._full
-        return Reading(np.clip(move, -1, 1), float(action[6]), True, now)
+        return Reading(np.clip(move, -1, 1), opening, True, now)
 
     def poll(self, moment: Moment) -> list[Wish]:
-        """What it asks for after a control step; a stop of the gate's own it releases."""
-        asked: list[Wish] = [("release", None)] if moment.stopped is not None and moment.at_rest else []
+        """What it asks for after a control step; a stop of the gate's own it releases, and all goes on."""
+        self._gripper = moment.gripper
+        stopped = moment.stopped is not None
+        asked: list[Wish] = [("release", None), *self._engage] if stopped and moment.at_rest else []
         if moment.seed != self._seed:
             return asked + self._begin(moment)
         seconds = (moment.step - self._began) / self._robot.spec.rate_hz
-        self._corrects = not self._judged and (not self._has_policy or seconds > self._patience)
+        self._corrects = not (self._judged or stopped) and (not self._has_policy or seconds > self._patience)
         if self._judged or not (moment.success or seconds > LONGEST_S):
             return asked
         self._judged, self._corrects = True, False
@@ -123,7 +129,7 @@ class ScriptedOperator:
         self._rng = np.random.default_rng(moment.seed)
         self._patience = float(self._rng.uniform(*PATIENCE_S))
         self._corrects = not self._has_policy
-        return [("start", None), *([("policy", True)] if self._has_policy else [])]
+        return [("start", None), *self._engage]
 
 
 def operate(env: str, takes: int, recorder: LiveRecorder, policy: Policy | None, settings: SessionSettings) -> None:

@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+from lerobot.motors import Motor, MotorNormMode
 from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 
 
 @TeleoperatorConfig.register_subclass("tableleader")
 @dataclass(kw_only=True)
 class TableleaderConfig(TeleoperatorConfig):
-    """file: eight numbers. While there is none, the arm is unplugged."""
+    """file: eight numbers. While there is none, the arm is unplugged. shares: its motors say -100 to 100."""
 
     file: str
     use_degrees: bool = True
+    shares: bool = False
     joints: int = 7
 
 
@@ -25,6 +28,9 @@ class Tableleader(Teleoperator):
     def __init__(self, config: TableleaderConfig) -> None:
         super().__init__(config)
         self.config, self._connected = config, False
+        mode = MotorNormMode.RANGE_M100_100 if config.shares else MotorNormMode.DEGREES
+        motors = {f"joint{i + 1}": Motor(i, "sts3215", mode) for i in range(config.joints)}
+        self.bus = SimpleNamespace(motors=motors)
 
     @property
     def action_features(self) -> dict:

@@ -12,7 +12,8 @@ let recording = false;
 let startedStep = 0;
 let instructionShown = null;
 let tripsSeen = null;
-const hand = { clutch: false, open: true, keys: new Set(), pads: new Map(), slow: false };
+let refused = null;
+const hand = { clutch: false, open: true, keys: new Map(), pads: new Map(), slow: false };
 const link = { rtt: null, offset: null, best: Infinity, age: null };
 
 // Talking to the cockpit.
@@ -35,12 +36,16 @@ function send(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
-function wish(what, value = null) { send({ t: "wish", what, value }); }
+function wish(what, value = null) {
+  refused = null;
+  send({ t: "wish", what, value });
+}
 
 function hear(message) {
   if (message.t === "state") return draw(message);
   if (message.t === "scene") return listTasks(message.instructions);
   if (message.t === "takes") return drawTakes(message.takes);
+  if (message.t === "error") refused = { number: "refused", text: message.text, bad: true };
   if (message.t === "echo") {
     const now = performance.now();
     link.rtt = now - message.at;
@@ -57,10 +62,10 @@ function hear(message) {
 function movement() {
   const move = [0, 0, 0, 0, 0, 0];
   const pace = hand.slow ? 0.3 : 1;
-  for (const key of hand.keys) move[MOVES[key][0]] += MOVES[key][1];
+  for (const key of hand.keys.values()) move[MOVES[key][0]] += MOVES[key][1];
   for (const [axis, sign] of hand.pads.values()) move[axis] += sign;
   for (const pad of navigator.getGamepads?.() ?? []) {
-    if (!pad) continue;
+    if (pad?.mapping !== "standard") continue; // whose axes are known: of others, one may be a trigger that rests at -1
     const stick = (value) => (Math.abs(value) < 0.12 ? 0 : value);
     move[0] -= stick(pad.axes[1] ?? 0);
     move[1] -= stick(pad.axes[0] ?? 0);
@@ -224,9 +229,9 @@ function followGripper() {
 }
 
 function drawNotes() {
-  const notes = state.recorder.trouble
-    ? [...state.notes, { number: "trouble", text: state.recorder.trouble, bad: true }] : state.notes;
-  const shown = notes.slice(-3);
+  const { trouble } = state.recorder;
+  const last = trouble ? { number: "trouble", text: trouble, bad: true } : null;
+  const shown = [...state.notes, last, refused].filter(Boolean).slice(-3);
   const key = JSON.stringify(shown);
   if ($("#notes").dataset.key === key) return;
   $("#notes").dataset.key = key;
@@ -289,7 +294,7 @@ function drawTakes(takes) {
     mark.textContent = take.success ? "Success" : "Failure";
     mark.className = take.success ? "mark yes" : "mark";
     const about = document.createElement("small");
-    about.append(mark, ["", `${(take.frames / (state?.hz ?? 20)).toFixed(1)} s`,
+    about.append(mark, ["", `${(take.frames / state.hz).toFixed(1)} s`,
       take.corrected ? `${take.corrected} steps corrected` : "", take.dropped ? `${take.dropped} dropped` : ""]
       .filter((part, index) => part || !index).join(" · "));
     words.append(take.task, about);
@@ -308,10 +313,11 @@ function isTyping(event) { return event.target.matches?.("input, textarea"); }
 
 addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
+  if (["Alt", "AltGraph", "Control", "Meta"].includes(event.key)) liftKeys(); // some are then let go without a word
   if (key === "escape") { event.preventDefault(); letGo(); document.activeElement?.blur(); return wish("stop"); }
   if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
   hand.slow = event.shiftKey;
-  if (key in MOVES) { hand.keys.add(key); mark(key, true); return beat(); }
+  if (key in MOVES) { hand.keys.set(place(event), key); mark(key, true); return beat(); }
   if (event.repeat) return;
   const onButton = event.target.matches?.("button") && !event.target.matches(".pads button");
   if (key === " " && !onButton) { event.preventDefault(); return takeHold(!hand.clutch); }
@@ -324,10 +330,18 @@ addEventListener("keydown", (event) => {
 });
 
 addEventListener("keyup", (event) => {
-  const key = event.key.toLowerCase();
+  const key = hand.keys.get(place(event));
   hand.slow = event.shiftKey;
-  if (hand.keys.delete(key)) { mark(key, false); beat(); }
+  if (hand.keys.delete(place(event))) { mark(key, false); beat(); }
 });
+
+// The key itself: what it writes may have changed since it went down, by another that is held beside it.
+function place(event) { return event.code || event.key.toLowerCase(); }
+
+function liftKeys() {
+  for (const key of hand.keys.values()) mark(key, false);
+  hand.keys.clear();
+}
 
 function mark(key, down) {
   const [axis, sign] = MOVES[key];
