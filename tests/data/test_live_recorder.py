@@ -328,6 +328,23 @@ def test_a_take_knows_what_it_lost_though_the_next_has_begun(tmp_path):
         assert recorder.status().takes[0].take.dropped == 4
 
 
+def test_a_take_begun_while_the_one_before_cannot_be_kept_costs_no_other(tmp_path):
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        held = threading.Event()
+        recorder._queue.put(held.wait)  # a disk that takes its time
+        (live_folder(out) / "take-000000" / "in the way").mkdir(parents=True)
+        record(recorder, "cannot be kept", 6, success=True)
+        recorder.begin("is lost with it")
+        held.set()
+        recorder.settle()
+        assert "the open take is lost" in recorder.status().trouble and not recorder.status().recording
+        shutil.rmtree(live_folder(out) / "take-000000")
+        record(recorder, "fits", 6, success=True)
+        recorder.settle()
+        assert [kept.take.task for kept in recorder.status().takes] == ["fits"] and not recorder.status().trouble
+
+
 def test_a_dataset_grows_on_a_disk_without_hard_links(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")

@@ -55,17 +55,17 @@ class PushingPolicy:
 
 
 @contextmanager
-def session(folder, policy=None, seed=0):
+def session(folder, policy=None, seed=0, preroll_s=0.0):
     robot = make_robot("tabletop", render=False)
-    with session_with(lambda: robot, robot.spec, folder, policy, seed=seed) as parts:
+    with session_with(lambda: robot, robot.spec, folder, policy, preroll_s=preroll_s, seed=seed) as parts:
         yield parts
 
 
 @contextmanager
-def session_with(make, spec, folder, policy=None, device=None, **settings):
+def session_with(make, spec, folder, policy=None, device=None, preroll_s=0.0, **settings):
     """A session with the robot that `make` gives; policy: given the spec, makes one. device: instead of a script."""
     hand = device or ScriptedHand()
-    live = LiveSettings("operator", "script", preroll_s=0, reserve=0)
+    live = LiveSettings("operator", "script", preroll_s, reserve=0)
     with LiveRecorder(folder / "data", spec, live) as recorder:
         made = policy(spec) if policy else None
         how = SessionSettings(heartbeat_s=5.0, policy_name="pushing", **settings)

@@ -16,7 +16,11 @@ def arm(folder, *more):
 
 def test_a_vanished_camera_ends_the_take_and_says_so_and_may_come_back(tmp_path, lerobot_plugins):
     unplugged = tmp_path / "unplugged"
-    with session_with(lambda: arm(tmp_path, f"unplugged={unplugged}"), SPEC, tmp_path, instruction="push it") as (live, hand, recorder):
+
+    def make():
+        return arm(tmp_path, f"unplugged={unplugged}")
+
+    with session_with(make, SPEC, tmp_path, instruction="push it") as (live, hand, recorder):
         take_hold(live, hand)
         live.ask("start")
         moved(live, live.moment().tool)

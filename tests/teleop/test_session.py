@@ -229,6 +229,41 @@ def test_record_again_takes_back_no_other_take_than_the_one_begun_last(tmp_path)
         assert len(recorder.status().takes) == 1
 
 
+def test_record_again_leaves_the_take_before_one_that_could_not_be_kept(tmp_path):
+    with session(tmp_path, seed=3) as (live, _hand, recorder):
+        for last_seed in (3, 4):
+            live.ask("start")
+            wait_for(live, lambda _: recorder.status().recording, "it records")
+            wait_for(live, lambda _: recorder.status().frames > 3, "frames are recorded")
+            live.ask("success")
+            wait_for(live, lambda now, seed=last_seed: now.seed == seed + 1, "the next scene comes")
+            (tmp_path / "data.live" / "take-000001" / "in the way").mkdir(parents=True, exist_ok=True)
+        wait_for(live, lambda _: "the open take is lost" in recorder.status().trouble, "it is said")
+        live.ask("again")
+        wait_for(live, lambda now: now.seed == 4, "the scene of the lost take is back")
+        recorder.settle()
+        assert [kept.take.number for kept in recorder.status().takes] == [0]
+        assert (tmp_path / "data.live" / "take-000000").exists()
+
+
+def test_a_take_holds_nothing_from_before_the_operator_was_away(tmp_path):
+    with session(tmp_path, preroll_s=60) as (live, hand, recorder):
+        wait_for(live, lambda now: now.step > 5, "it runs")
+        hand.present = False
+        step = live.moment().step
+        wait_for(live, lambda now: now.step > step + 5 and now.at_rest, "time passes")
+        away = live.moment().captured
+        hand.present = True
+        wait_for(live, lambda now: now.step > step + 10, "the operator is back")
+        live.ask("start")
+        wait_for(live, lambda _: recorder.status().frames > 3, "frames are recorded")
+        live.ask("success")
+        wait_for(live, lambda now: now.seed == 1, "the next scene comes")
+        recorder.settle()
+        frames = list(read_frames(tmp_path / "data.live" / "take-000000", live_spec(live)))
+    assert all(frame.decided > away for frame in frames)
+
+
 def test_words_cannot_change_within_a_take_and_may_be_ones_the_scene_cannot_judge(tmp_path):
     with session(tmp_path) as (live, _hand, recorder):
         live.ask("instruct", "tidy up the whole table, please")

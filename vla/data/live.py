@@ -139,8 +139,11 @@ class LiveRecorder:
         """What was before is not how the next take begins: the scene has been changed."""
         self._preroll.clear()
 
-    def begin(self, task: str, policy: str = "") -> None:
-        """Open a take. Raises UserError if one is open, if there are no words for it, or if the disk is full."""
+    def begin(self, task: str, policy: str = "") -> str:
+        """Open a take; returns its `Take.started`.
+
+        Raises UserError if one is open, if there are no words for it, or if the disk is full.
+        """
         if self._open:
             raise UserError("a take is being recorded: end it first")
         if not task.strip():
@@ -156,6 +159,7 @@ class LiveRecorder:
         self._open = True
         self._tell(recording=True, frames=0, dropped=0)
         self._queue.put(lambda: self._begin(take, before))
+        return started
 
     def end(self, success: bool) -> None:
         """Keep the open take, with its label; does nothing if there is none."""
@@ -172,9 +176,9 @@ class LiveRecorder:
             self._tell(recording=False)
             self._queue.put(self._discard)
 
-    def undo(self) -> None:
-        """Throw away the newest take of this session that was kept."""
-        self._queue.put(self._undo)
+    def undo(self, started: str | None = None) -> None:
+        """Throw away the newest take of this session that was kept; if it is not the one begun then, none."""
+        self._queue.put(lambda: self._undo(started))
 
     def settle(self, timeout: float = 60.0) -> None:
         """Wait until everything handed over so far is on the disk. TimeoutError after so many seconds."""
@@ -194,6 +198,7 @@ class LiveRecorder:
                 self._fail(f"{type(error).__name__}: {error}")
 
     def _begin(self, take: Take, before: list[LiveFrame]) -> None:
+        self._discard()  # one that was begun while the one before could not be kept
         self._begun, self._unwritten = replace(take, number=self._number), 0
         self._writer = SpoolWriter(self._folder / f"open-{self._number:06d}", self._spec)
         for frame in before:
@@ -244,9 +249,10 @@ class LiveRecorder:
             finally:
                 shutil.rmtree(writer.folder, ignore_errors=True)
 
-    def _undo(self) -> None:
-        if self._status.takes:
-            number = self._status.takes[-1].take.number
+    def _undo(self, started: str | None) -> None:
+        newest = self._status.takes[-1].take if self._status.takes else None
+        if newest is not None and started in (None, newest.started):
+            number = newest.number
             undone = self._folder / f"undone-{number:06d}"
             (self._folder / f"take-{number:06d}").rename(undone)
             shutil.rmtree(undone, ignore_errors=True)

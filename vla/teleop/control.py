@@ -72,8 +72,7 @@ class LiveLoop:
         self._scenes = Scenes(robot, settings.instruction)
         self._lost = False
         self._seed = settings.seed
-        self._taken: int | None = None
-        self._newest_kept = False
+        self._taken: tuple[int, str] | None = None
         self._notes: deque[Note] = deque(maxlen=_NOTES)
         self._noted = self._step_count = 0
         self._periods = Periods(1 / robot.spec.rate_hz)
@@ -106,8 +105,9 @@ class LiveLoop:
         if self._clutch.trips != self._trips:
             self._trips = self._clutch.trips
             self._release_policy(f"{self._clutch.why}: the arm holds")
-        self._gripper = self._fingers.follow(reading.gripper if reading is not None and engaged else None, self._gripper)
-        action, driver = self._choose(reading if engaged else None, now)
+        hand = reading if engaged else None
+        self._gripper = self._fingers.follow(None if hand is None else hand.gripper, self._gripper)
+        action, driver = self._choose(hand, now)
         seen, stopped = (self._observation, self._captured), self._gate.stopped
         passed = self._guarded.check(action, now, None if self._lost else self._observation)
         if stopped is None and passed.stopped is not None:
@@ -117,6 +117,8 @@ class LiveLoop:
         sent = self._exchange(passed)
         if not self._lost and (self._clutch.present or not self._gate.at_rest):
             self._record(seen, passed, sent, driver, now)
+        else:
+            self._recorder.forget_preroll()  # a take is one piece of time
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
@@ -188,7 +190,6 @@ class LiveLoop:
         self._let_all_go(f"{what}: the arm holds", "the robot's senses are lost")
         if self._recorder.status().recording:
             self._recorder.end(False)
-            self._newest_kept = True
             self._note("the take ends here, and is kept as a failure", bad=True)
 
     def _record(self, seen: tuple[Observation, float], passed: Passed, sent: Action, who: Driver, now: float) -> None:
@@ -282,15 +283,14 @@ class LiveLoop:
         self._check_able()
         if self._wanted_reset is not None:
             raise UserError("the next scene is being set up: wait for the arm to come to rest")
-        self._recorder.begin(self._scenes.instruction, self._settings.policy_name if self._pilot else "")
-        self._taken, self._newest_kept = self._seed, False
+        policy = self._settings.policy_name if self._pilot else ""
+        self._taken = self._seed, self._recorder.begin(self._scenes.instruction, policy)
         self._note(f"recording: {self._scenes.instruction}")
 
     def _end(self, success: bool) -> None:
         if not self._recorder.status().recording:
             raise UserError("nothing is being recorded: start a take first")
         self._recorder.end(success)
-        self._newest_kept = True
         self._note("kept as a success" if success else "kept as a failure")
         self._next_scene(self._seed + 1)
 
@@ -307,20 +307,19 @@ class LiveLoop:
         if not self._recorder.status().takes:
             raise UserError("no take of this session is left to undo")
         self._recorder.undo()
-        self._newest_kept = False
         self._note("the newest take is gone")
 
     def _again(self, _: Any) -> None:
         """The take begun last, whatever became of it, from its beginning."""
         if self._taken is None:
             raise UserError("there is no take to record again")
+        seed, started = self._taken
         if self._recorder.status().recording:
             self._recorder.discard()
-        elif self._newest_kept:
-            self._recorder.undo()
-        self._newest_kept = False
+        else:
+            self._recorder.undo(started)
         self._note("thrown away; the same scene again")
-        self._next_scene(self._taken)
+        self._next_scene(seed)
 
     def _stop(self, _: Any) -> None:
         self._gate.stop("emergency stop")
