@@ -1,13 +1,20 @@
 """The terminal as a device: what its bytes mean, and a whole session in a real pseudo-terminal."""
 
 import json
+import os
+import pty
+import re
+import select
 import termios
+import threading
+import time
 
 import numpy as np
 import pytest
 from terminal_rig import terminal
 
 from vla.cli import main
+from vla.teleop import terminal as terminal_module
 from vla.teleop.keys import ESCAPE_S, HOLD_S, REPEAT_S, SLOWLY, KeyReader, Keys
 
 
@@ -91,6 +98,25 @@ def test_a_held_space_never_takes_hold_again_and_letting_go_is_never_too_soon():
     assert not any(held)
 
 
+def test_the_answer_of_a_terminal_that_is_far_away_is_not_typed_into_the_shell(monkeypatch):
+    ours, theirs = pty.openpty()
+    monkeypatch.setattr(terminal_module, "LEAVE_S", 60.0)
+    with open(theirs, closefd=False) as keys, open(theirs, "w", closefd=False) as screen:
+        monkeypatch.setattr("sys.stdin", keys)
+        monkeypatch.setattr("sys.stdout", screen)
+        far = terminal_module.Terminal()
+        far.pressed()
+        answer = threading.Timer(5 * terminal_module.POLL_S, os.write, (ours, b"\x1b[24;1R"))
+        answer.start()
+        far.close()
+        answer.join()
+        assert os.read(ours, 100) == b"\x1b[6n"
+        time.sleep(terminal_module.POLL_S)
+        assert not select.select([ours], [], [], 0)[0], "nothing is echoed, and nothing more is asked"
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_without_a_terminal_it_says_so(tmp_path, capsys, monkeypatch):
     with open("/dev/null") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
@@ -125,8 +151,11 @@ def test_a_session_at_the_keyboard_of_a_terminal(tmp_path):
         tty.press(b"\r", "recording: tidy up")
         tty.press(b"x", "discarded")
         tty.press(b"z", "newest take is gone")
+        tty.press(b"\r", "recording: ")
+        tty.await_text("● [0-9]\\.[3-9]")
         assert tty.settings()[3] & termios.ECHO == 0
         assert tty.end() == 0
+        assert re.search(r"the open take \(\d+ steps\) was not ended: it is thrown away", tty.text())
         assert "1 takes added to" in tty.text()
         assert tty.settings() == tty.before, "the terminal is as it was"
     (take,) = json.loads((out / "meta" / "takes.json").read_text())

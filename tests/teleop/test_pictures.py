@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from vla.robots.gym_sim import make_robot
+from vla.teleop.bodies import choose_body
+from vla.teleop.command import TeleopOptions
 from vla.teleop.pictures import CameraPictures, TwinPictures
 
 PATIENCE_S = 300
@@ -39,6 +41,21 @@ def test_a_twin_shows_each_scene_in_large(robot):
             assert np.corrcoef(shrunk.ravel(), small.ravel())[0, 1] > 0.95
     finally:
         pictures.close()
+
+
+def test_an_environment_without_a_twin_shows_the_robots_own_pictures(tmp_path, monkeypatch):
+    (tmp_path / "small_scene.py").write_text(
+        "from dataclasses import replace\n"
+        "from vla.robots.gym_sim import ENVIRONMENTS\n"
+        "SCENE = replace(ENVIRONMENTS['tabletop'], twin_size=0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    body = choose_body(TeleopOptions("small_scene:SCENE", "web", tmp_path / "data"))
+    pictures = body.pictures()
+    with body.make() as robot:
+        seen = robot.reset(5)
+        pictures.offer(robot, SimpleNamespace(observation=seen, seed=5, captured=3.0, step=7))
+        assert shown(pictures, 2.0)["front"].image is seen.images["front"]
 
 
 def test_a_robots_own_pictures_are_passed_on_as_they_are(robot):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.cli.arguments import above_zero, environment, one_of, port, seconds, whole, zero_or_more
-from vla.cli.common import DRIVER, add_command, add_dds_options, add_device, add_lerobot_robot, use_dds_options
+from vla.cli.common import DRIVER, add_command, add_dds_options, add_device, add_lerobot_robot, refuse, use_dds_options
 
 DEVICES = {
     "web": "a page in a browser (default)",
@@ -67,11 +67,31 @@ def add(commands: Any) -> None:
 
 
 def _teleop(args: argparse.Namespace) -> None:
+    _refuse_what_would_be_ignored(args)
     from vla.teleop.command import TeleopOptions, teleop
 
     use_dds_options(args)
     others = ("run", "parser", "loopback")
     teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in others}))
+
+
+def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:
+    if args.robot not in ROBOTS:
+        refuse(args, "is for a robot that is not simulated here", "spec", "instruction")
+    if args.robot != "lerobot":
+        refuse(args, "is for --robot lerobot", "robot_config")
+    if args.robot != "dds":
+        refuse(args, "is for --robot dds", "domain", "loopback")
+    if args.device != "web":
+        refuse(args, "is for --device web", "host", "port")
+    if args.device != "lerobot":
+        refuse(args, "is for --device lerobot", "device_config", "device_units")
+    if args.device == "scripted":
+        refuse(args, "is for a person", "heartbeat")
+    else:
+        refuse(args, "is for --device scripted", "episodes")
+    if not args.policy:
+        refuse(args, "is for --policy", "policy_device")
 
 
 def _robot(text: str) -> str:

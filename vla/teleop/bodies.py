@@ -75,5 +75,6 @@ def _of_lerobot(spec: RobotSpec, config: Sequence[str]) -> BodyChoice:
 
 
 def _simulated(env: str) -> BodyChoice:
-    spec = RobotSpec.load(assets.find("robot", find_environment(env).robot))
-    return BodyChoice(spec, lambda: make_robot(env), lambda: TwinPictures(env))
+    entry = find_environment(env)
+    spec = RobotSpec.load(assets.find("robot", entry.robot))
+    return BodyChoice(spec, lambda: make_robot(env), lambda: TwinPictures(env) if entry.twin_size else CameraPictures())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from vla.extras import RECORDING, need
 from vla.policies import REAL_TIME_PATIENCE_S, load_policy
 
 if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
-    from vla.data.live import KeptTake, LiveRecorder
+    from vla.data.live import LiveRecorder, LiveStatus
     from vla.robots.base import Robot
     from vla.spec import RobotSpec
     from vla.teleop.bodies import BodyChoice
@@ -109,13 +109,16 @@ def teleop(options: TeleopOptions) -> None:
                     kept = f"{len(recorder.status().takes)} takes are safe in {live_folder(out)}"
                     print(f"vla: {kept}; the next session writes them", file=sys.stderr, flush=True)
                 raise
-    _publish(out, body.spec, recorder.status().takes)
+    _publish(out, body.spec, recorder.status())
 
 
-def _publish(out: Path, spec: RobotSpec, takes: Sequence[KeptTake]) -> None:
+def _publish(out: Path, spec: RobotSpec, status: LiveStatus) -> None:
     from vla.data.publish import publish
     from vla.data.workers import progress_bar
 
+    takes = status.takes
+    if status.recording:
+        print(f"the open take ({status.frames} steps) was not ended: it is thrown away", flush=True)
     if takes:
         print(f"writing {len(takes)} takes; if this is interrupted, the next session does it", flush=True)
     with progress_bar("writing", sum(kept.take.frames for kept in takes)) as advance:

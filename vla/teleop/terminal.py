@@ -17,6 +17,8 @@ from vla.teleop.moment import Moment
 
 POLL_S = 0.02
 ASK_S = 0.05
+LEAVE_S = 0.5
+"""So long its answers are waited for when it is closed."""
 _WHERE_IS_THE_CURSOR = b"\x1b[6n"
 
 
@@ -35,13 +37,23 @@ class Terminal:
         self._before = termios.tcgetattr(self._in)
         termios.tcsetattr(self._in, termios.TCSANOW, _key_by_key(termios.tcgetattr(self._in)))
         self._reader = KeyReader()
-        self._answers, self._asked = False, 0.0
+        self._answers, self._asked, self._open_questions = False, 0.0, 0
         self.heard = time.monotonic()
 
     def pressed(self) -> list[str]:
         """Those pressed since the last call; waits up to POLL_S for the first. Raises EOFError if it has hung up."""
+        self._ask(time.monotonic())
+        return self._read()
+
+    def close(self) -> None:
+        with suppress(EOFError, termios.error):  # it has hung up
+            until = time.monotonic() + LEAVE_S
+            while self._open_questions > 0 and time.monotonic() < until:
+                self._read()  # an answer that comes later would be typed into the shell
+            termios.tcsetattr(self._in, termios.TCSAFLUSH, self._before)
+
+    def _read(self) -> list[str]:
         try:
-            self._ask(time.monotonic())
             ready = bool(select.select([self._in], [], [], POLL_S)[0])
             data = os.read(self._in, 4096) if ready else b""
         except OSError:
@@ -50,20 +62,20 @@ class Terminal:
             raise EOFError
         now = time.monotonic()
         pressed = self._reader.feed(data, now)
+        self._open_questions = max(0, self._open_questions - pressed.count(ANSWER))
         self._answers = self._answers or ANSWER in pressed
         if pressed or not self._answers:
             self.heard = now
         return [key for key in pressed if key != ANSWER]
 
-    def close(self) -> None:
-        with suppress(EOFError, termios.error):  # it has hung up
-            self.pressed()  # an answer that comes later would be typed into the shell
-            termios.tcsetattr(self._in, termios.TCSAFLUSH, self._before)
-
     def _ask(self, now: float) -> None:
         if self._out is not None and now - self._asked >= ASK_S:
             self._asked = now
-            os.write(self._out, _WHERE_IS_THE_CURSOR)
+            self._open_questions += 1
+            try:
+                os.write(self._out, _WHERE_IS_THE_CURSOR)
+            except OSError:
+                raise EOFError from None
 
 
 class KeyboardDevice:
