@@ -31,6 +31,26 @@ def test_a_policy_that_goes_astray_is_corrected_and_the_task_done(tmp_path):
     assert all(frame.intervention == (frame.driver == "person") for frame in frames)
 
 
+class StumblingPolicy(PushingPolicy):
+    """Closes the gripper, and its second plan is nonsense."""
+
+    plans = 0
+
+    def act(self, images, state, thought, now, prefix):
+        self.plans += 1
+        plan = super().act(images, state, thought, now, prefix)
+        plan[:, -1] = 0
+        return np.full_like(plan, np.nan) if self.plans == 2 else plan
+
+
+def test_a_stop_of_the_gates_own_ends_neither_the_try_nor_the_correction(tmp_path):
+    ((take, frames),) = recorded(tmp_path, 1, StumblingPolicy)
+    assert take.success and take.interventions > 10
+    drivers = [frame.driver for frame in frames]
+    assert drivers.count("policy") > 10 and "nobody" in drivers
+    assert frames[drivers.index("person") - 1].applied[-1] == 0, "the expert finds the gripper closed, and opens it"
+
+
 def test_demonstrations_come_at_the_simulators_pace_and_again_the_same(tmp_path):
     first, again = (recorded(tmp_path / name, 1)[0][1] for name in ("first", "again"))
     steps = np.diff([frame.decided for frame in first])
