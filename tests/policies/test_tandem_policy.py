@@ -147,6 +147,7 @@ def test_actions_past_the_end_hold_and_do_not_count(tiny):
 def test_actions_teach_s2_only_if_asked_to(untrained, train_s2):
     config = TandemPolicy.from_pretrained(untrained).config
     config.train_s2 = train_s2
+    config.delays = DelayConfig(no_prefix=1)  # with one longer than the episode's rest there is nothing to learn
     policy = TandemPolicy.from_pretrained(untrained, config=config).train()
     loss, _ = policy.forward(dataset_batch(config, [10, 20]))
     loss.backward()
