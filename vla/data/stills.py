@@ -23,7 +23,7 @@ from vla import assets
 from vla.data.staging import Span, Staging, check_output
 from vla.data.workers import Report, progress_bar, run_spans
 from vla.errors import UserError
-from vla.robots.gym_sim import Environment, check_installed, find_environment
+from vla.robots.gym_sim import Environment, check_installed, find_environment, make_environment
 
 VERSION = 3
 BLOCK = 200
@@ -119,18 +119,11 @@ class _StillWorker:
     def __init__(self, job: tuple[StillSettings, Staging]) -> None:
         self.settings, self.staging = job
         self._reached = -1
-        import gymnasium
-
         entry = find_environment(self.settings.env, self.settings.task)
         self.labels = labels_of(entry)
         self.classes, self.families = self.labels.CLASSES, self.labels.FAMILIES
         options = {"task": self.settings.task, "obs_size": self.settings.size, "render": False, **entry.kwargs}
-        try:
-            self.envs = [gymnasium.make(entry.id, **options, **look).unwrapped for look in entry.looks]
-        except TypeError as error:
-            raise UserError(
-                f"environment {entry.id} has no still scenes: it must take obs_size and render ({error})"
-            ) from None
+        self.envs = [make_environment(entry, **options, **look).unwrapped for look in entry.looks]
 
     def run(self, span: Span, report: Report) -> None:
         size = self.settings.size

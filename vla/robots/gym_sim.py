@@ -63,6 +63,7 @@ class Environment:
 
 _LACKING = {
     "perturb": "cannot be perturbed: it takes no argument perturb",
+    "obs_size": "has no still scenes: it must take obs_size and render",
     "render": "cannot run in real time or without pictures: it takes no argument render",
 }
 """What an environment that does without one of the optional arguments cannot do."""
@@ -174,7 +175,7 @@ class GymRobot:
     def connect(self) -> None:
         """Build the environment. Raises UserError naming the Debian packages if EGL is missing."""
         if self._env is None:
-            self._env = self._make(**self._kwargs)
+            self._env = make_environment(self._environment, **self._kwargs)
 
     def close(self) -> None:
         for env in (self._env, self._twin):
@@ -300,7 +301,7 @@ class GymRobot:
 
         size = self._environment.twin_size
         if self._twin is None:
-            self._twin = self._make(**{**self._kwargs, "obs_size": size, "render": False})
+            self._twin = make_environment(self._environment, **{**self._kwargs, "obs_size": size, "render": False})
         twin = self._twin.unwrapped
         if self._twin_seed != self._seed:
             twin.reset(seed=self._seed)
@@ -313,30 +314,6 @@ class GymRobot:
         if self._env is None:
             raise RuntimeError("connect the robot first")
         return self._env
-
-    def _make(self, **kwargs: Any) -> Any:
-        check_rendering()
-        try:
-            gymnasium = importlib.import_module("gymnasium")
-            check_installed(self._environment)
-            importlib.import_module(self._environment.module)
-            try:
-                return gymnasium.make(self._environment.id, disable_env_checker=True, **kwargs)
-            except gymnasium.error.Error as error:
-                raise UserError(f"environment {self._environment.id}: {error}") from None
-        except ValueError as error:
-            raise UserError(f"environment {self._environment.id}: {error}") from None
-        except TypeError as error:
-            for argument, lacking in _LACKING.items():
-                if f"unexpected keyword argument '{argument}'" in str(error):
-                    raise UserError(f"environment {self._environment.id} {lacking}") from None
-            raise
-        except ModuleNotFoundError as error:
-            raise UserError(f"environment {self._environment.id}: Python package {error.name} is missing") from None
-        except ImportError as error:
-            if "EGL" not in str(error):
-                raise
-            raise UserError(f"MuJoCo renders through EGL, which finds no device: {INSTALL_EGL}") from None
 
     def _translate(self, raw: Mapping[str, Any]) -> Observation:
         images = raw["pixels"] if self._lazy else {name: raw["pixels"][name] for name in self.spec.camera_names}
@@ -359,6 +336,32 @@ def _own(name: str) -> Environment:
     if not isinstance(found, Environment):
         raise UserError(f"environment {name}: that is no vla.robots.gym_sim.Environment")
     return found
+
+
+def make_environment(environment: Environment, **kwargs: Any) -> Any:
+    """Of Gymnasium. UserError for what is not installed or not registered, and for an argument it does without."""
+    check_rendering()
+    try:
+        gymnasium = importlib.import_module("gymnasium")
+        check_installed(environment)
+        importlib.import_module(environment.module)
+        try:
+            return gymnasium.make(environment.id, disable_env_checker=True, **kwargs)
+        except gymnasium.error.Error as error:
+            raise UserError(f"environment {environment.id}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"environment {environment.id}: {error}") from None
+    except TypeError as error:
+        for argument, lacking in _LACKING.items():
+            if f"unexpected keyword argument '{argument}'" in str(error):
+                raise UserError(f"environment {environment.id} {lacking}") from None
+        raise
+    except ModuleNotFoundError as error:
+        raise UserError(f"environment {environment.id}: Python package {error.name} is missing") from None
+    except ImportError as error:
+        if "EGL" not in str(error):
+            raise
+        raise UserError(f"MuJoCo renders through EGL, which finds no device: {INSTALL_EGL}") from None
 
 
 def check_installed(environment: Environment) -> None:

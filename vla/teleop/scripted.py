@@ -17,7 +17,7 @@ from vla.data.live import LiveRecorder
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.robots.base import Observation
-from vla.robots.gym_sim import GymRobot, find_environment
+from vla.robots.gym_sim import GymRobot, find_environment, make_environment
 from vla.runtime.clock import SimClock
 from vla.runtime.loop import Policy
 from vla.runtime.stepped_pilot import SteppedPilot
@@ -50,7 +50,7 @@ class PracticeRobot(GymRobot):
 
     def connect(self) -> None:
         if not self._envs:
-            self._envs = [self._make(**self._kwargs, **look) for look in self._looks]
+            self._envs = [make_environment(self._environment, **self._kwargs, **look) for look in self._looks]
             self._env = self._envs[0]
 
     def close(self) -> None:
