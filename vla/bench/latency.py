@@ -166,7 +166,7 @@ def _plot(curves: dict[str, dict[str, Any]], unit: str, picture: Path) -> None:
     axes.set_xlabel(unit)
     axes.set_ylabel("success (%)")
     axes.set_ylim(0, 100)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     figure.savefig(picture, dpi=120)
 
 
