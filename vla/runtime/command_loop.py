@@ -23,8 +23,8 @@ from vla.spec import RobotSpec
 
 _LONGEST_STOP = 20.0
 """Seconds of samples after which the process ends even if the robot should still not be at rest."""
-_AHEAD = 0.5
-"""Periods before a sample is due that it is computed: how long that takes does not move the moment it is sent."""
+_AHEAD = 0.9
+"""Periods before a sample is due that computing it begins: so long it may take without moving the moment it is sent."""
 
 
 class Servos(Protocol):

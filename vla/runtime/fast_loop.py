@@ -34,8 +34,8 @@ _REMEMBERED = 16
 """How many of its last chunks S1 looks back at to foresee how long the next one takes."""
 _ASK_AGAIN = 0.1
 """So long (s) after a policy's server was found to be away it is asked again."""
-_ON_THE_WAY = 0.005
-"""From a chunk that is sent to the sample that follows it: one period of the command process (s)."""
+_ON_THE_WAY = 0.01
+"""From a chunk that is sent to the sample that follows it: up to two periods of the command process (s)."""
 
 
 @dataclass(frozen=True)
