@@ -58,6 +58,21 @@ def test_an_environment_without_a_twin_shows_the_robots_own_pictures(tmp_path, m
         assert shown(pictures, 2.0)["front"].image is seen.images["front"]
 
 
+def test_if_the_twin_cannot_be_drawn_people_see_the_robots_own_pictures(robot, capsys):
+    pictures = TwinPictures("tabletop")
+    seen = robot.reset(5)
+    pictures.offer(robot, SimpleNamespace(seed="not a seed", captured=1.0))
+    deadline = time.monotonic() + PATIENCE_S
+    while "no large pictures" not in capsys.readouterr().err:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    while not pictures.newest():
+        pictures.offer(robot, SimpleNamespace(observation=seen, seed=5, captured=3.0, step=7))
+        assert time.monotonic() < deadline
+    assert pictures.newest()["front"].image is seen.images["front"]
+    pictures.close()
+
+
 def test_a_robots_own_pictures_are_passed_on_as_they_are(robot):
     pictures = CameraPictures()
     seen = robot.reset(5)

@@ -224,6 +224,16 @@ def test_a_leader_arm_of_a_plugin_drives_a_session(tmp_path, lerobot_plugins):
         assert not live.moment().engaged, "and must be taken hold of anew"
 
 
+@pytest.mark.parametrize("first", ["joint1", "shoulder"])
+def test_a_leaders_joints_are_the_robots_by_name_or_else_in_order(tmp_path, lerobot_plugins, first):
+    (tmp_path / "leader").write_text("10 20 30 40 50 60 70 100")
+    names = [*(f"joint{i}" for i in range(7, 1, -1)), first]
+    leader = Leader(TABLETOP, ["type=tableleader", f"file={tmp_path}/leader", f"names={names}"])
+    leader.open()
+    joints = np.degrees(leader.look(Grip(), None).joints)
+    np.testing.assert_allclose(joints, np.arange(70, 0, -10) if first == "joint1" else np.arange(10, 80, 10))
+
+
 def polled(device, live, condition, what):
     def look(now):
         device.poll(now)

@@ -38,7 +38,7 @@ def plot_run(file: Path, telemetry: RunTelemetry, receipts: Float[np.ndarray, " 
         seen = [(moment - began, held[name]) for moment, held in telemetry.memory if name in held]
         axes[4].plot(*zip(*seen, strict=True), ".-", markersize=3, linewidth=0.8, label=name)
     axes[4].set_ylabel("memory, MB")
-    axes[4].legend(fontsize="small", ncols=6)
+    axes[4].legend(fontsize="small", ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.3))
     axes[4].set_xlabel("s")
     axes[4].set_xlim(0, ended - began)
     for one in axes:

@@ -33,6 +33,9 @@ class Leader:
         positions = tuple(name for name in names if name.endswith(".pos"))
         self._gripper = next((name for name in positions or names if "gripper" in name), None)
         self._joints = tuple(name for name in positions if name != self._gripper)
+        by_name = tuple(f"{joint}.pos" for joint in (spec.kinematics.joints if spec.kinematics else ()))
+        if set(by_name) == set(self._joints):
+            self._joints = by_name  # else the robot's order is taken to be theirs
         self._by_deltas = set(DELTAS) <= set(names)
         self._scale, self._whole = (math.pi / 180, 100.0) if units == "deg" else (1.0, 1.0)
         self._check(spec, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -57,27 +58,29 @@ class CameraPictures:
         pass
 
 
-class TwinPictures:
-    """Large pictures from a twin of the simulation, drawn in a thread of its own, at most half of the time."""
+class TwinPictures(CameraPictures):
+    """Large pictures from a twin of the simulation, drawn in a thread of its own, at most half of the time.
+
+    Should that fail, it says so once, and people see the robot's own images.
+    """
 
     def __init__(self, env: str) -> None:
+        super().__init__()
         self._env = env
         self._changed = threading.Condition()
         self._asked: tuple[int, float, Any] | None = None
-        self._newest: Mapping[str, Picture] = {}
-        self._ended = False
+        self._ended = self._failed = False
         self._thread = threading.Thread(target=self._draw, name="vla-pictures", daemon=True)
 
     def offer(self, robot: Robot, moment: Moment) -> None:
-        if isinstance(robot, GymRobot):
+        if self._failed:
+            super().offer(robot, moment)
+        elif isinstance(robot, GymRobot):
             if self._thread.ident is None:  # not before the robot has its own OpenGL context: two at once may fail
                 self._thread.start()
             with self._changed:
                 self._asked = moment.seed, moment.captured, robot.snapshot()
                 self._changed.notify()
-
-    def newest(self) -> Mapping[str, Picture]:
-        return self._newest
 
     def close(self) -> None:
         with self._changed:
@@ -87,23 +90,28 @@ class TwinPictures:
             self._thread.join()
 
     def _draw(self) -> None:
-        robot, shown, number = make_robot(self._env), None, 0
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._ended or self._asked is not None)
-                    asked, self._asked = self._asked, None
-                if self._ended or asked is None:
-                    return
-                begin = time.monotonic()
-                seed, captured, snapshot = asked
-                if seed != shown:
-                    robot.reset(seed)
-                    shown = seed
-                number += 1
-                self._newest = {
-                    name: Picture(robot.picture(name, snapshot), captured, number) for name in robot.spec.camera_names
-                }
-                time.sleep(time.monotonic() - begin)
-        finally:
-            robot.close()
+            with make_robot(self._env) as twin:
+                self._follow(twin)
+        except Exception as error:
+            print(f"vla: no large pictures ({error}): these are the robot's own images", file=sys.stderr)
+            self._failed = True
+
+    def _follow(self, twin: GymRobot) -> None:
+        shown, number = None, 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or self._asked is not None)
+                asked, self._asked = self._asked, None
+            if self._ended or asked is None:
+                return
+            begin = time.monotonic()
+            seed, captured, snapshot = asked
+            if seed != shown:
+                twin.reset(seed)
+                shown = seed
+            number += 1
+            self._newest = {
+                name: Picture(twin.picture(name, snapshot), captured, number) for name in twin.spec.camera_names
+            }
+            time.sleep(time.monotonic() - begin)

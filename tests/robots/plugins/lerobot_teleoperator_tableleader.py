@@ -1,6 +1,6 @@
 """A leader arm for LeRobot as its plugins are: it is where a file says, in degrees, with the gripper in percent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +11,15 @@ from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 @TeleoperatorConfig.register_subclass("tableleader")
 @dataclass(kw_only=True)
 class TableleaderConfig(TeleoperatorConfig):
-    """file: eight numbers. While there is none, the arm is unplugged. shares: its motors say -100 to 100."""
+    """file: eight numbers. While there is none, the arm is unplugged. shares: its motors say -100 to 100.
+    names: of its joints.
+    """
 
     file: str
     use_degrees: bool = True
     shares: bool = False
     joints: int = 7
+    names: list[str] = field(default_factory=list)
 
 
 class Tableleader(Teleoperator):
@@ -28,13 +31,14 @@ class Tableleader(Teleoperator):
     def __init__(self, config: TableleaderConfig) -> None:
         super().__init__(config)
         self.config, self._connected = config, False
+        self._names = config.names or [f"joint{i + 1}" for i in range(config.joints)]
         mode = MotorNormMode.RANGE_M100_100 if config.shares else MotorNormMode.DEGREES
-        motors = {f"joint{i + 1}": Motor(i, "sts3215", mode) for i in range(config.joints)}
+        motors = {name: Motor(i, "sts3215", mode) for i, name in enumerate(self._names)}
         self.bus = SimpleNamespace(motors=motors)
 
     @property
     def action_features(self) -> dict:
-        return {f"joint{i + 1}.pos": float for i in range(self.config.joints)} | {"gripper.pos": float}
+        return {f"{name}.pos": float for name in (*self._names, "gripper")}
 
     @property
     def is_connected(self) -> bool:
