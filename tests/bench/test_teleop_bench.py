@@ -54,6 +54,12 @@ def test_a_real_browser_says_how_old_its_pictures_are_and_its_keys_move_the_arm(
     monkeypatch.setattr(teleop, "HEIGHT", 48)
     monkeypatch.setattr(teleop, "WIDTH", 64)
     found = cockpit.measure_page(teleop.arm_spec(), tmp_path / "page", 3.0)
-    assert set(found) == {f"{what} p{p}" for what in ("camera to page", "key to command") for p in (50, 95, 99)}
+    assert set(found) == {
+        *("period error p99, page open", "pictures never drawn", "keys without answer"),
+        *(f"{what} p{p}" for what in ("camera to page", "key to command") for p in (50, 95, 99)),
+    }
+    rows = {name: value for name, (value, _) in found.items()}
     for what in ("camera to page", "key to command"):
-        assert 0 < found[f"{what} p50"] <= found[f"{what} p95"] <= found[f"{what} p99"]
+        assert 0 < rows[f"{what} p50"] <= rows[f"{what} p95"] <= rows[f"{what} p99"]
+    assert rows["period error p99, page open"] > 0
+    assert 0 <= rows["pictures never drawn"] < 100 and 0 <= rows["keys without answer"] < 4

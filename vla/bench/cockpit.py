@@ -1,4 +1,5 @@
-"""How old what the page shows is, and how long a key takes to become a command: over loopback, in a real Chromium.
+"""What the page costs the control loop, how old what it shows is, and how long a key takes to become a command: over
+loopback, in a real Chromium.
 
 The page itself says when a picture is drawn and when a key went down, on its own clock, which it keeps beside ours by
 its heartbeat's round trips; the arm notes when it was commanded.
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.bench.bench_arm import BenchArm, Cameras
+from vla.bench.bench_arm import BenchArm, Cameras, period_errors
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
 from vla.serve.background import beside
@@ -29,22 +30,28 @@ HELD_MS, REST_MS = 150, 650
 MOVED = 1e-6
 """A command (rad) that differs by more from the one before is one to move."""
 NOTED = """() => {
-  window.noted = { ages: [], downs: [] };
+  window.noted = { ages: [], downs: [], replaced: 0 };
+  const open = new WeakSet(); // pictures that are not drawn yet
+  new MutationObserver((changes) => changes.forEach(({ target }) => {
+    noted.replaced += open.has(target);
+    open.add(target);
+  })).observe($("#cameras"), { subtree: true, attributeFilter: ["src"] });
   document.addEventListener("load", (event) => {
     if (event.target.tagName !== "IMG" || !event.target.closest("#cameras")) return;
+    open.delete(event.target);
     setTimeout(() => {
       const age = link.age, at = performance.now();
       requestAnimationFrame(() => { if (age !== null) noted.ages.push(age + performance.now() - at); });
     });
   }, true);
   addEventListener("keydown", (event) => {
-    if (event.key === "a" && !event.repeat) noted.downs.push(event.timeStamp / 1000 + link.offset);
+    if ("ad".includes(event.key) && !event.repeat) noted.downs.push(event.timeStamp / 1000 + link.offset);
   }, true);
 }"""
 
 
-def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, float]:
-    """Name -> ms, over so many seconds of watching, driving by keys and recording.
+def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, tuple[float, str]]:
+    """Name -> value and unit, over so many seconds of watching, driving by keys and recording.
 
     Raises UserError with what to install if there is no browser to do it in.
     """
@@ -55,6 +62,7 @@ def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, float]
         chromium = None
     if chromium is None:
         raise UserError("the page is not measured: pip install playwright; apt install chromium")
+    presses = max(1, round(1000 * seconds / (HELD_MS + REST_MS)))
     device, pictures = WebDevice(), CameraPictures()
     with Cameras(spec) as cameras, LiveRecorder(out, spec, LiveSettings(preroll_s=0, reserve=0)) as recorder:
         arm = BenchArm(spec, cameras)
@@ -75,22 +83,33 @@ def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, float]
                 page.wait_for_function("() => state.engaged && state.recorder.recording")
                 page.wait_for_timeout(REST_MS)
                 page.evaluate(NOTED)
-                for _ in range(max(1, round(1000 * seconds / (HELD_MS + REST_MS)))):
-                    page.keyboard.down("a")
+                first = len(arm.sent)
+                for press in range(presses):
+                    key = "ad"[press % 2]  # to and fro: never to a limit, where nothing would move
+                    page.keyboard.down(key)
                     page.wait_for_timeout(HELD_MS)
-                    page.keyboard.up("a")
+                    page.keyboard.up(key)
                     page.wait_for_timeout(REST_MS)
+                last = len(arm.sent)
                 noted = page.evaluate("() => window.noted")
                 browser.close()
         finally:
             session.close()
-    shown, driven = np.array(noted["ages"]), key_to_command(np.array(noted["downs"]), np.array(arm.sent), arm.commands)
+    sent = np.array(arm.sent)
+    shown, driven = np.array(noted["ages"]), key_to_command(np.array(noted["downs"]), sent, arm.commands)
     if not len(shown) or not len(driven):
         raise UserError("the page is not measured: it drew no picture or moved no arm; give more time")
-    return {
-        f"{name} p{share}": float(np.percentile(values, share))
+    delays = {
+        f"{name} p{share}": (float(np.percentile(values, share)), "ms")
         for name, values in (("camera to page", shown), ("key to command", 1e3 * driven))
         for share in (50, 95, 99)
+    }
+    off = float(np.percentile(period_errors(sent[first:last], spec.rate_hz), 99))
+    return {
+        "period error p99, page open": (off, "ms"),
+        **delays,
+        "pictures never drawn": (100 * noted["replaced"] / (noted["replaced"] + len(shown)), "%"),
+        "keys without answer": (presses - len(driven), "keys"),
     }
 
 

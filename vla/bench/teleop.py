@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla import assets
-from vla.bench.bench_arm import BenchArm, Cameras
+from vla.bench.bench_arm import BenchArm, Cameras, period_errors
 from vla.bench.table import Row, report
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
@@ -49,13 +49,12 @@ class Measured:
         """Name -> value and unit. Raises UserError if there is nothing to measure."""
         if len(self.sent) < 3:
             raise UserError("bench teleop: fewer than three commands; give more --minutes")
-        periods = 1e3 * np.diff(self.sent)
-        p50, p99 = np.percentile(np.abs(periods - 1e3 / HZ), [50, 99])
+        p50, p99 = np.percentile(period_errors(self.sent, HZ), [50, 99])
         made = int(self.seen[-1] - self.seen[0]) + 1
         return {
             "period error p50": (p50, "ms"),
             "period error p99": (p99, "ms"),
-            "largest gap": (float(periods.max()), "ms"),
+            "largest gap": (1e3 * float(np.diff(self.sent).max()), "ms"),
             "camera frames lost": (100 * (made - len(np.unique(self.seen))) / made, "%"),
             "steps dropped": (100 * self.dropped / len(self.sent), "%"),
             "pictures waiting at the end": (self.waiting, "pictures"),
@@ -71,12 +70,12 @@ def bench_teleop(seconds: float) -> dict[str, Any]:
     rows = [
         Row(name, value, unit, PEER, theirs)
         for (name, (value, unit)), (theirs, _) in zip(ours.rows().items(), peer.rows().values(), strict=True)
-    ] + [Row(name, value, "ms") for name, value in page.items()]
+    ] + [Row(name, value, unit) for name, (value, unit) in page.items()]
     title = f"Driving at {HZ} Hz while two {WIDTH}x{HEIGHT} cameras are recorded, {seconds:g} s"
     return {**report(title, rows), "steps": len(ours.sent), "peer_steps": len(peer.sent)}
 
 
-def _page(out: Path, seconds: float) -> dict[str, float]:
+def _page(out: Path, seconds: float) -> dict[str, tuple[float, str]]:
     """As `measure_page`; empty, and said why, where that cannot be measured."""
     from vla.bench.cockpit import measure_page
 
