@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from session_rig import PushingPolicy, moved, rests, session, session_with, take_hold, wait_for
 
+from vla.actions.limits import JointLimiter
+from vla.cli import main
+from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.spool import read_frames
 from vla.errors import UserError
 from vla.robots.gym_sim import GymRobot, find_environment, make_robot
+from vla.runtime.clock import EPSILON, SimClock
 from vla.runtime.threaded_pilot import ThreadedPilot
+from vla.teleop.control import LiveLoop, SessionSettings
+from vla.teleop.devices import Reading
 
 
 def test_the_hand_moves_the_arm_and_letting_go_stops_it(tmp_path):
@@ -37,6 +43,54 @@ def test_an_operator_who_vanishes_stops_the_arm_and_must_take_hold_again(tmp_pat
         assert not live.moment().engaged and "left" in live.moment().why
         take_hold(live, hand)
         moved(live, live.moment().tool)
+
+
+class FadingHand:
+    """Takes hold and pushes to the left. Once it is silent, what it said last stands."""
+
+    name = "fading"
+
+    def __init__(self, clock) -> None:
+        self._clock, self._said, self.silent = clock, None, False
+
+    def read(self) -> Reading | None:
+        if not self.silent:
+            self._said = Reading(np.array([0, 1.0, 0, 0, 0, 0]), 1.0, self._said is not None, self._clock.now)
+        return self._said
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_fifth_of_a_second_of_silence_is_noticed_within_a_period_and_the_arm_rests_as_soon_as_it_can(tmp_path):
+    robot, settings = make_robot("tabletop", render=False), SessionSettings()
+    clock, period = SimClock(robot.spec.rate_hz), 1 / robot.spec.rate_hz
+    hand = FadingHand(clock)
+    with LiveRecorder(tmp_path / "data", robot.spec, LiveSettings(reserve=0)) as recorder:
+        loop = LiveLoop(robot, hand, recorder, None, settings, lambda: clock.now, clock.tick)
+        for _ in range(15):
+            driven = loop.step(ending=False)
+        hand.silent, heard = True, clock.now - period
+        after = [(clock.now - heard, loop._gate.motion, loop.step(ending=False)) for _ in range(40)]
+    robot.close()
+    assert driven.engaged and driven.tool[1] > 0.05 and not driven.trips
+    trip = next(i for i, (_, _, moment) in enumerate(after) if moment.trips)
+    silence, motion, _ = after[trip]
+    assert 0.2 - EPSILON < silence < 0.2 + period + EPSILON
+    assert all(moment.engaged for _, _, moment in after[:trip])
+    rest = next(i for i, (_, _, moment) in enumerate(after) if moment.at_rest)
+    braking = len(JointLimiter(robot.spec.limits, period).stop_path(motion)) * period
+    assert (rest - trip) * period <= settings.scaling.settle_s + braking
+    assert all(moment.at_rest and moment.driver == "nobody" for _, _, moment in after[rest + 1 :])
+    assert np.ptp([moment.tool for _, _, moment in after[rest:]], axis=0).max() < 1e-6
+
+
+def test_vla_teleop_takes_an_operator_to_be_gone_after_that_silence_unless_told_otherwise(monkeypatch):
+    told = []
+    monkeypatch.setattr("vla.teleop.command.teleop", told.append)
+    for words in ([], ["--heartbeat", "3"]):
+        assert main(["teleop", "--out", "never-made", *words]) == 0
+    assert [options.heartbeat for options in told] == [SessionSettings().heartbeat_s, 3]
 
 
 def test_a_take_holds_what_was_commanded_and_what_was_applied_and_ends_with_the_next_scene(tmp_path):

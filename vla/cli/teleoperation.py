@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--port", type=port, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
     parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
-    parser.add_argument("--heartbeat", type=seconds, default=0.2, metavar="S", help="silence after which the arm holds")
+    parser.add_argument("--heartbeat", type=seconds, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")
     parser.add_argument("--reserve-gb", type=zero_or_more, default=1.0, metavar="GB", help="of the disk that stay free")
     parser.add_argument("--speed", type=above_zero, default=1.0, metavar="X", help="times the usual speed (default 1)")
@@ -72,7 +72,8 @@ def _teleop(args: argparse.Namespace) -> None:
 
     use_dds_options(args)
     others = ("run", "parser", "loopback")
-    teleop(TeleopOptions(**{name: value for name, value in vars(args).items() if name not in others}))
+    given = {name: value for name, value in vars(args).items() if name not in others and value is not None}
+    teleop(TeleopOptions(**given))
 
 
 def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from vla import assets
 from vla.errors import UserError
 from vla.extras import RECORDING, need
 from vla.policies import REAL_TIME_PATIENCE_S, load_policy
+from vla.teleop.devices import HEARTBEAT_S
 
 if TYPE_CHECKING:  # loads mujoco, before rendering is chosen
     from vla.data.live import LiveRecorder, LiveStatus
@@ -39,7 +40,7 @@ class TeleopOptions:
     port: int = 0
     seed: int = 0
     operator: str = ""
-    heartbeat: float = 0.2
+    heartbeat: float = HEARTBEAT_S
     preroll: float = 0.5
     reserve_gb: float = 1.0
     spec: str | None = None
