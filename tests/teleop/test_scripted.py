@@ -1,8 +1,10 @@
 """The scripted operator corrects a policy through the session's own way of correcting, on the simulator's clock."""
 
 import numpy as np
+import pytest
 from session_rig import PushingPolicy
 
+from vla.data.attempts import ExpertActor
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.spool import read_frames
 from vla.spec import RobotSpec
@@ -58,3 +60,18 @@ def test_demonstrations_come_at_the_simulators_pace_and_again_the_same(tmp_path)
     assert all(frame.captured["front"] == frame.decided for frame in first[1:]), "the simulator waits for the decision"
     assert [frame.driver for frame in first].count("nobody") <= 2
     np.testing.assert_array_equal([frame.applied for frame in first], [frame.applied for frame in again])
+
+
+def test_a_scene_is_demonstrated_as_vla_collect_demonstrates_it(tmp_path, capsys):
+    ((take, frames),) = recorded(tmp_path, 1)
+    assert "1 takes, 0 of them failures" in capsys.readouterr().out
+    actor = ExpertActor("tabletop", "all", steady=True)
+    (episode,) = actor.play(5)
+    actor.close()
+    assert take.success and episode.frames[-1].success and take.task == episode.task
+    driven = frames[[frame.driver for frame in frames].index("person") :]
+    assert len(driven) == pytest.approx(len(episode.frames), rel=0.1)
+    apart = [here.state[7:10] - there.state[7:10] for here, there in zip(driven[:30], episode.frames[:30], strict=True)]
+    assert np.linalg.norm(apart, axis=1).max() < 0.006
+    for camera, image in episode.frames[0].images.items():
+        assert np.abs(driven[0].images[camera].astype(int) - image).mean() < 1, "the same scene, in the same look"

@@ -127,7 +127,8 @@ class ScriptedOperator:
             return [("end", None)]
         self._seed, self._began, self._judged = moment.seed, moment.step, False
         self._rng = np.random.default_rng(moment.seed)
-        self._patience = float(self._rng.uniform(*PATIENCE_S))
+        if self._has_policy:  # without one the expert is that of `vla collect`
+            self._patience = float(self._rng.uniform(*PATIENCE_S))
         self._corrects = not self._has_policy
         return [("start", None), *self._engage]
 
@@ -158,9 +159,8 @@ def operate(env: str, takes: int, recorder: LiveRecorder, policy: Policy | None,
                 else:
                     loop.wish(what, value)
     labels = [one.take for one in recorder.status().takes]
-    print(
-        f"{kept} takes, {sum(take.success for take in labels)} of them successes; the expert drove "
-        f"{sum(take.interventions for take in labels)} of {sum(take.frames for take in labels)} steps"
-        if policy
-        else f"{kept} takes, {sum(take.success for take in labels)} of them successes"
-    )
+    told = f"{kept} takes, {sum(not take.success for take in labels)} of them failures"
+    if policy:
+        drove, frames = sum(take.interventions for take in labels), sum(take.frames for take in labels)
+        told += f"; the expert drove {drove} of {frames} steps"
+    print(told)
