@@ -1,14 +1,17 @@
-"""Takes for the tests of live recording, and a process that records them until it is killed."""
+"""Takes for the tests of live recording, and processes that record them until they are killed, or out of room."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vla import assets
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.data.publish import publish
 from vla.data.spool import LiveFrame
+from vla.errors import UserError
 from vla.spec import Camera, RobotSpec
 
 TINY = replace(
@@ -52,3 +55,29 @@ def victim(out: str, said: str) -> None:
                     file.write(f"{number}\n")
                     file.flush()
             publish(Path(out), TINY)
+
+
+def fill(out: Path, said: str) -> None:
+    """A take that fits, one that does not, of which is said why, and another that fits."""
+    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
+        record(recorder, "fits", 20, success=True)
+        recorder.begin("does not")
+        for index in range(1000):
+            recorder.offer(frame(index))
+        recorder.settle()
+        assert said in recorder.status().trouble and not recorder.status().recording
+        with pytest.raises(UserError, match="before you record"):
+            recorder.begin("")
+        record(recorder, "fits again", 20, success=True)
+        recorder.settle()
+        assert [kept.take.task for kept in recorder.status().takes] == ["fits", "fits again"]
+
+
+def fill_short_files(out: str) -> None:
+    """As on a full disk, without the right to make one: files of this process may not grow beyond so much."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, most))
+    fill(Path(out), "File too large")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    with pytest.raises(UserError, match="File too large; 2 takes are safe"):
+        publish(Path(out), TINY)

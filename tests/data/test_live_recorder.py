@@ -12,10 +12,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from live_takes import NOTHING_RESERVED, TINY, frame, record, victim
+from live_takes import NOTHING_RESERVED, TINY, fill, frame, record, victim
 
 from vla.data.cache import FrameCache, build_cache
 from vla.data.live import LiveRecorder
@@ -157,6 +158,33 @@ def test_no_recording_begins_below_the_reserve_and_it_is_said(tmp_path):
         assert "nearly full" in recorder.status().trouble
 
 
+def test_the_reserve_that_is_reached_during_a_take_stops_it_and_what_was_recorded_can_be_kept(tmp_path, monkeypatch):
+    disk = SimpleNamespace(free=3_000_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+    monkeypatch.setattr("vla.data.live.CHECK_DISK_S", 0)
+    out = tmp_path / "data"
+    with LiveRecorder(out, TINY, replace(NOTHING_RESERVED, reserve=2_000_000_000)) as recorder:
+        recorder.begin("as far as it goes")
+        for index in range(15):
+            recorder.offer(frame(index))
+            if index == 9:
+                recorder.settle()
+                disk.free = 1_000_000_000
+        recorder.settle()
+        assert "nearly full: 1 GB are left, 2 GB are kept free" in recorder.status().trouble
+        recorder.end(True)
+        with pytest.raises(UserError, match="nearly full"):
+            recorder.begin("no more")
+        disk.free = 3_000_000_000
+        record(recorder, "goes on", 6, success=True)
+        recorder.settle()
+        assert not recorder.status().trouble
+        takes = [(kept.take.task, kept.take.frames, kept.take.dropped) for kept in recorder.status().takes]
+    assert takes == [("as far as it goes", 10, 5), ("goes on", 6, 0)]
+    monkeypatch.undo()
+    assert publish(out, TINY) == 2 and len(open_dataset(out)) == 16
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 3 MB."""
@@ -173,20 +201,18 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_costs_the_open_take_and_no_other(small_disk):
     out = small_disk / "data"
-    with LiveRecorder(out, TINY, NOTHING_RESERVED) as recorder:
-        record(recorder, "fits", 20, success=True)
-        recorder.begin("does not")
-        for index in range(1000):
-            recorder.offer(frame(index))
-        recorder.settle()
-        assert "No space left" in recorder.status().trouble and not recorder.status().recording
-        with pytest.raises(UserError, match="before you record"):
-            recorder.begin("")
-        record(recorder, "fits again", 20, success=True)
-        recorder.settle()
-        assert [kept.take.task for kept in recorder.status().takes] == ["fits", "fits again"]
+    fill(out, "No space left")
     shutil.copytree(live_folder(out), Path(f"{small_disk}-elsewhere") / "data.live")
     assert publish(Path(f"{small_disk}-elsewhere") / "data", TINY) == 2
+
+
+def test_files_that_can_grow_no_more_cost_the_open_take_and_no_other(tmp_path):
+    out = tmp_path / "data"
+    code = "import sys; sys.path.insert(0, sys.argv[2]); import live_takes; live_takes.fill_short_files(sys.argv[1])"
+    argv = [sys.executable, "-c", code, str(out), str(Path(__file__).parent)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert publish(out, TINY) == 2 and len(open_dataset(out)) == 40
 
 
 def test_a_disk_too_full_for_the_dataset_leaves_the_takes_for_later(small_disk):

@@ -81,7 +81,7 @@ def claim(out: Path, spec: RobotSpec) -> None:
 def publish(out: Path, spec: RobotSpec, advance: Callable[[int], None] = lambda frames: None) -> int:
     """Add every take beside `out` to the dataset there; returns how many. `advance` hears of frames done.
 
-    Raises UserError, with the takes as safe as before, if the disk is full or another session is under way.
+    Raises UserError, with the takes as safe as before, if the disk or a file is full or another session is under way.
     """
     out = out.resolve()
     folder = live_folder(out)
@@ -94,11 +94,12 @@ def publish(out: Path, spec: RobotSpec, advance: Callable[[int], None] = lambda 
             try:
                 _build(out, folder / _NEW, takes, spec, advance)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
                 shutil.rmtree(folder / _NEW, ignore_errors=True)
+                full = os.strerror(error.errno)
                 raise UserError(
-                    f"teleop: the disk is full; {len(takes)} takes are safe in {folder}: make room and run this again"
+                    f"teleop: {full}; {len(takes)} takes are safe in {folder}: make room and run this again"
                 ) from None
             _exchange(out, folder)
     shutil.rmtree(folder)
