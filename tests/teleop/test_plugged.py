@@ -12,6 +12,7 @@ from session_rig import session_with, wait_for
 
 from vla import assets
 from vla.actions.rotations import matrix_to_axis_angle
+from vla.data.spool import read_frames
 from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
 from vla.runtime.kinematics import ArmKinematics
@@ -256,3 +257,55 @@ def test_a_leader_that_cannot_drive_this_robot_is_refused(tmp_path, lerobot_plug
         Leader(TABLETOP, [*config, *more])
     with pytest.raises(DeviceGone, match="there is no leader"):
         Leader(TABLETOP, config).open()
+
+
+def test_a_teleoperator_of_a_plugin_that_gives_deltas_drives_a_session_by_its_own_buttons(tmp_path, lerobot_plugins):
+    file = tmp_path / "stick"
+
+    def say(*words):
+        whole = tmp_path / "stick.partial"
+        whole.write_text(" ".join(map(str, words)))
+        whole.rename(file)
+
+    say(0, 0, 0, 1)
+    stick = Leader(TABLETOP, ["type=tablestick", f"file={file}", f"calibration_dir={tmp_path}"])
+    stick.open()
+    device, robot = PluggedDevice(stick), make_robot("tabletop", render=False)
+    with session_with(lambda: robot, TABLETOP, tmp_path, device=device) as (live, _, recorder):
+
+        def heeded(condition, what):
+            def look(now):
+                for wish in device.poll(now):
+                    live.ask(*wish)
+                return condition(now)
+
+            wait_for(live, look, what)
+
+        def time_passes():
+            first = live.moment().step
+            heeded(lambda now: now.step > first + 5, "time passes")
+
+        live.ask("start")
+        heeded(lambda _: recorder.status().recording, "it records")
+        start = live.moment().tool
+        say(0, 1, 0, 1)
+        time_passes()
+        assert np.abs(live.moment().tool - start).max() < 1e-6, "it has not taken hold yet"
+        say(0, 1, 0, 1, "is_intervention")
+        heeded(lambda now: now.driver == "person" and now.tool[1] > start[1] + 0.05, "the tool goes to the left")
+        assert live.moment().gripper == 1
+        say(0, 0, 0, 0, "is_intervention")
+        heeded(lambda now: now.gripper == 0, "the gripper closes")
+        say(0, 0, 0, 1, "is_intervention")
+        time_passes()
+        assert live.moment().gripper == 0, "1 leaves it as it is"
+        say(0, 1, 0, 1)
+        heeded(lambda now: not now.engaged and now.at_rest, "it lets go, and the arm rests")
+        say(0, 0, 0, 1, "success", "terminate_episode")
+        heeded(lambda now: now.seed == 1, "the take ends, and the next scene comes")
+        time_passes()
+        assert [note.text for note in live.moment().notes if note.bad] == [], "a button that stays down says it once"
+        recorder.settle()
+        (kept,) = recorder.status().takes
+        drivers = {frame.driver for frame in read_frames(tmp_path / "data.live" / "take-000000", TABLETOP)}
+    assert kept.take.success and drivers == {"person", "nobody"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -76,8 +77,10 @@ def scalar_names(features: Mapping[str, Any]) -> tuple[str, ...]:
 def connect(kind: Kind, device: Any) -> None:
     """Raises UserError if it cannot be connected, or is not calibrated: that asks questions, and is LeRobot's to do."""
     name = device.config.type
+    asked = inspect.signature(device.connect).parameters
+    quietly = {"calibrate": False} if "calibrate" in asked else {}  # what has nothing to calibrate may not know it
     try:
-        device.connect(calibrate=False)
+        device.connect(**quietly)
     except Exception as error:  # every driver has its own
         raise UserError(f"LeRobot {kind} {name}: cannot be connected: {error}") from None
     if device.is_calibrated is False:
