@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vla.cli import main
 from vla.data.cache import build_cache
+from vla.data.episode import Episode
 from vla.data.recorder import EpisodeRecorder
 from vla.data.rosbag2.bag import Bag
 from vla.data.rosbag2.exporter import export_rosbag2
-from vla.data.rosbag2.frames import STAMP, Framer, episodes, stamp_columns
+from vla.data.rosbag2.frames import STAMP, Framer, episodes, stamp_columns, steps
 from vla.messages import SECOND, write_message, write_picture
 from vla.ros_types import MessageTypes
 from vla.spec import RobotSpec, RosStream
@@ -86,9 +88,9 @@ def spec_file(tmp_path: Path) -> Path:
     return tmp_path / "arm.yaml"
 
 
-def framed(logged: list[tuple], spec: RobotSpec = SPEC):
+def framed(logged: Iterable[tuple], spec: RobotSpec = SPEC):
     framer = Framer(spec)
-    return list(episodes(framer, logged)), framer.report
+    return [Episode(task, list(frames)) for task, frames in episodes(steps(framer, logged))], framer.report
 
 
 def test_a_frame_sees_what_had_arrived_by_its_tick_and_nothing_later() -> None:
@@ -134,6 +136,13 @@ def test_a_message_that_is_not_stamped_is_left_out_and_named() -> None:
 def test_a_new_instruction_begins_a_new_episode() -> None:
     found, _ = framed([*drive(), *drive(start=T0 + 2 * SECOND, task="wave back")])
     assert [episode.task for episode in found] == ["wave", "wave back"]
+
+
+def test_a_frame_is_there_before_its_episode_is_over() -> None:
+    rest = iter(logged := drive(60))
+    task, frames = next(episodes(steps(Framer(SPEC), rest)))
+    assert task == "wave" and next(frames).images
+    assert len(list(rest)) > 0.9 * len(logged)
 
 
 def test_a_clock_that_goes_back_begins_a_new_episode() -> None:
@@ -183,6 +192,33 @@ def test_a_bag_recorded_anew_in_its_place_is_not_there_already(spec_file: Path, 
     assert main(command) == 2 and "already holds other data (bag_sha256" in capsys.readouterr().err
 
 
+def test_of_a_folder_of_bags_each_is_an_episode_and_one_that_gives_none_is_named(
+    spec_file: Path, tmp_path: Path, capsys
+) -> None:
+    for number in range(3):
+        write_bag(tmp_path / "bags" / f"bag_{number}", drive(start=T0 + 4 * number * SECOND))
+    write_bag(tmp_path / "bags" / "dark", drive(blind=(0, 9)))
+    out = tmp_path / "out"
+    command = ["data", "import", "rosbag2", str(tmp_path / "bags"), "--spec", str(spec_file), "--out", str(out)]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "3 episodes" in said.out and f"{tmp_path / 'bags' / 'dark'} has no moment at which" in said.err
+    assert [len(episode) for episode in build_cache(out).episodes] == 3 * [len(framed(drive())[0][0].frames)]
+    assert main(command) == 0 and "it was there" in capsys.readouterr().out
+    write_bag(tmp_path / "bags" / "more", drive())
+    assert main(command) == 2 and "already holds other data (bag_sha256" in capsys.readouterr().err
+
+
+def test_a_bag_among_others_that_does_not_say_what_is_done_is_named(spec_file: Path, tmp_path: Path, capsys) -> None:
+    write_bag(tmp_path / "bags" / "told", drive())
+    write_bag(tmp_path / "bags" / "untold", [one for one in drive() if one[0] != "/instruction"])
+    command = ["data", "import", "rosbag2", str(tmp_path / "bags"), "--spec", str(spec_file)]
+    assert main([*command, "--out", str(tmp_path / "a")]) == 2
+    assert f"{tmp_path / 'bags' / 'untold'} does not say what is done in it" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "b"), "--instruction", "wave"]) == 0
+    assert "2 episodes" in capsys.readouterr().out
+
+
 def test_a_bag_on_simulated_time_gives_the_same_frames_from_the_first_on(spec_file: Path, tmp_path: Path) -> None:
     bag, first, again, second = (tmp_path / name for name in ("bag", "first", "again", "second"))
     write_bag(bag, [*drive(), *drive(start=T0 + 4 * SECOND, task="wave back")])
@@ -206,7 +242,7 @@ def test_sessions_of_the_same_simulated_time_are_exported_one_after_the_other(tm
     recorder.close()
     export_rosbag2(tmp_path / "sessions", tmp_path / "bag")
     bag = Bag.open(tmp_path / "bag")
-    before, again = build_cache(tmp_path / "sessions"), list(episodes(Framer(spec), bag.messages(bag.topics)))
+    before, (again, _) = build_cache(tmp_path / "sessions"), framed(bag.messages(bag.topics), spec)
     assert [episode.task for episode in again] == ["wave", "wave back"]
     frames = [frame for episode in again for frame in episode.frames]
     np.testing.assert_array_equal(before.state, [frame.state for frame in frames])

@@ -56,12 +56,14 @@ def test_every_installed_program_and_file_is_there() -> None:
 
 @pytest.mark.parametrize("node", KINDS)
 def test_the_parameter_files_name_every_parameter_with_its_default(node: str) -> None:
-    file = yaml.safe_load((SOURCE / "vla_ros" / "config" / f"{node}.yaml").read_text())
+    text = (SOURCE / "vla_ros" / "config" / f"{node}.yaml").read_text()
+    assert f"ros2 run vla_ros {node} --ros-args --params-file mine.yaml" in text  # without --ros-args ROS ignores it
+    file = yaml.safe_load(text)
     ((name, inner),) = file.items()
     given: dict[str, Any] = inner["ros__parameters"]
     assert name == f"/**/{node}"
     known = {field.name: field.default for field in fields(KINDS[node])}
-    assert given.keys() <= known.keys() | {"use_sim_time"}
+    assert known.keys() <= given.keys() <= known.keys() | {"use_sim_time"}
     for key, value in given.items():
         if key in known:
             assert (type(value), value) == (type(known[key]), known[key]), key

@@ -83,11 +83,11 @@ def _add_imports(formats: Any) -> None:
     hdf5.add_argument("path", type=existing, metavar="FILE_OR_DIR", help="a file, or a folder of .hdf5 files")
     _add_card(hdf5, "one mask of robomimic's, such as train (default: all)")
     hdf5.add_argument("--instruction", default="", metavar="TEXT", help="what is done, where the files do not say")
-    bag = add_command(formats, "rosbag2", _import_rosbag2, "a ROS 2 bag, MCAP or sqlite3, without ROS")
-    bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, or one .mcap or .db3 file")
+    bag = add_command(formats, "rosbag2", _import_rosbag2, "ROS 2 bags, MCAP or sqlite3, without ROS")
+    bag.add_argument("bag", type=Path, metavar="BAG", help="its folder, one .mcap or .db3 file, or a folder of bags")
     bag.add_argument("--spec", required=True, metavar="FILE", help="of the robot, with a ros section")
     bag.add_argument("--out", required=True, type=Path, metavar="OUT", help="the dataset")
-    bag.add_argument("--instruction", metavar="TEXT", help="what is done in it, if the bag does not say")
+    bag.add_argument("--instruction", metavar="TEXT", help="what is done, if a bag does not say")
 
 
 def _add_card(parser: argparse.ArgumentParser, split: str) -> None:

@@ -54,12 +54,15 @@ class EpisodeRecorder:
         """Append an episode of at least one frame; nothing of it is there if this is interrupted."""
         self.write_frames(episode.task, episode.frames)
 
-    def write_frames(self, task: str, frames: Iterable[Frame]) -> None:
-        """As `write`, for frames that need not be in memory all at once."""
+    def write_frames(self, task: str, frames: Iterable[Frame]) -> int:
+        """As `write`, for frames that need not be in memory all at once; returns how many they were."""
+        count = 0
         for frame in frames:
             self._dataset.add_frame(self._row(frame) | {"task": task})
+            count += 1
         with _no_embedding():
             self._dataset.save_episode(parallel_encoding=False)
+        return count
 
     def close(self) -> None:
         self._dataset.finalize()

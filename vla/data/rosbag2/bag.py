@@ -29,8 +29,7 @@ class Bag:
 
     @classmethod
     def open(cls, path: Path) -> Bag:
-        """Raises UserError for what is no bag, or has nothing whole in it."""
-        storages(path)
+        """path: one of `bags`. Raises UserError if nothing in it is whole."""
         try:
             return cls._whole(path)
         except Exception as error:  # what readers raise at bytes that are not as they should be is anyone's guess
@@ -60,7 +59,7 @@ class Bag:
                 yield topic, time, self.types.from_cdr(data, kind)
             except ValueError:
                 broken[f"{topic} ({kind})"] += 1
-        self.damage += [f"{count} messages on {name} are broken" for name, count in broken.items()]
+        self.damage += [f"{self.path}: {count} messages on {name} are broken" for name, count in broken.items()]
 
     def _records(self, topics: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]:
         from rosbags.highlevel import AnyReader
@@ -89,16 +88,23 @@ def _salvaged(path: Path) -> Iterator[tuple[str, str, int, bytes]]:
                 continue
 
 
-def storages(path: Path) -> list[Path]:
-    """The files of a bag in the order they were written. Raises UserError if there are none."""
+def bags(path: Path) -> list[Path]:
+    """The bag that `path` is, or those in the folders it holds, by their names. Raises UserError if there is none."""
     if not path.exists():
         raise UserError(f"rosbag2: {path} does not exist")
+    if not path.is_dir() or storages(path):
+        return [path]
+    found = sorted(one for one in path.iterdir() if one.is_dir() and storages(one))
+    if not found:
+        raise UserError(f"rosbag2: {path} holds no .mcap or .db3 file, nor does a folder in it")
+    return found
+
+
+def storages(path: Path) -> list[Path]:
+    """The files of a bag in the order they were written."""
     if not path.is_dir():
         return [path]
-    found = sorted((one for one in path.iterdir() if one.suffix in (".mcap", ".db3")), key=_number)
-    if not found:
-        raise UserError(f"rosbag2: {path} holds no .mcap or .db3 file")
-    return found
+    return sorted((one for one in path.iterdir() if one.suffix in (".mcap", ".db3")), key=_number)
 
 
 def _number(storage: Path) -> tuple[int, str]:

@@ -12,12 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.episode import Episode, Frame
+from vla.data.episode import Frame
 from vla.data.rosbag2.bag import Message
 from vla.messages import SECOND, BadMessage, header_stamp
 from vla.spec import RobotSpec
@@ -51,16 +52,25 @@ class Report:
         return lines
 
 
+@dataclass(frozen=True)
+class Step:
+    """A frame, the number of its episode, and what is done in that."""
+
+    episode: int
+    task: str
+    frame: Frame
+
+
 class Framer:
-    """`add` every message; finished episodes come out. `end` gives what is left.
+    """`add` every message; what it completes comes out. `end` gives what is left.
 
     A new instruction, a new episode of a simulated robot, a clock that goes back and a gap in what is needed each
-    begin a new episode. task: what is done, if the bag does not say.
+    begin a new episode. task: what is done, if the bag does not say. report: of earlier bags, to go on with.
     """
 
-    def __init__(self, spec: RobotSpec, task: str = "") -> None:
+    def __init__(self, spec: RobotSpec, task: str = "", report: Report | None = None) -> None:
         self.spec = spec
-        self.report = Report()
+        self.report = report or Report()
         self._clock = extra(spec, "clock")
         self._senses = {kind: sources(spec, kind) for kind in ("camera", "state")}
         self._acts = sources(spec, "action")
@@ -68,7 +78,7 @@ class Framer:
         self._actions = Streams(self._acts, self._clock)
         self._told = {stream.topic: name for name in ("instruction", "outcome") if (stream := extra(spec, name))}
         self._task, self._number = task, None
-        self._episode = Episode(task)
+        self._episode, self._begun, self._jumps = 0, False, 0
         self._pending: Snapshot | None = None
         self._last = np.zeros(spec.action_size, np.float32)
         self._first: int | None = None
@@ -78,9 +88,9 @@ class Framer:
     def topics(self) -> set[str]:
         return {*self._streams.topics, *self._actions.topics, *self._told}
 
-    def add(self, topic: str, time: int, message: Any) -> list[Episode]:
+    def add(self, topic: str, time: int, message: Any) -> list[Step]:
         """time: when it was logged, ns."""
-        done: list[Episode] = []
+        done: list[Step] = []
         if not self._clock:
             done += self._tick_until(time - 1)
         if topic in self._told:
@@ -88,8 +98,9 @@ class Framer:
         self._streams.add(topic, message, time)
         self._actions.add(topic, message, time)
         self._measure(topic, message, time)
-        if self._streams.jumps != self.report.jumps:
-            self.report.jumps = self._streams.jumps
+        if self._streams.jumps != self._jumps:
+            self.report.jumps += self._streams.jumps - self._jumps
+            self._jumps = self._streams.jumps
             return done + self._close()
         now = self._streams.now
         if now is None or (self._clock and topic != self._clock.topic):
@@ -98,17 +109,17 @@ class Framer:
             self._first, self._count = now, 0
         return done + (self._tick_until(now) if self._clock else [])
 
-    def end(self) -> list[Episode]:
+    def end(self) -> list[Step]:
         if self._first is not None and not self._clock:
             assert self._streams.now is not None
             return self._tick_until(self._streams.now) + self._close()
         return self._close()
 
-    def _tick_until(self, now: int) -> list[Episode]:
-        done: list[Episode] = []
+    def _tick_until(self, now: int) -> list[Step]:
+        done: list[Step] = []
         while self._first is not None and self._tick(self._count) <= now:
             tick = self._tick(self._count)
-            self._settle(tick)
+            done += self._settle(tick)
             snapshot = self._streams.at(tick)
             if snapshot.problems:
                 self.report.stale.update(snapshot.problems.keys())
@@ -123,12 +134,12 @@ class Framer:
         assert self._first is not None
         return self._first + round(count * SECOND / self.spec.rate_hz)
 
-    def _settle(self, end: int) -> None:
-        """Give the pending frame the action that came before `end`."""
+    def _settle(self, end: int) -> list[Step]:
+        """The pending frame, with the action that came before `end`."""
         seen, self._pending = self._pending, None
         if seen is None:
-            return
-        action = self.spec.hold_action(self._last if self._episode.frames else self._rest(seen))
+            return []
+        action = self.spec.hold_action(self._last if self._begun else self._rest(seen))
         given = self._actions.at(end - 1)
         stamps = {}
         for part in self._acts:
@@ -137,12 +148,12 @@ class Framer:
             if sample and (sample.stamp >= seen.tick or not self._moves(part)):
                 action[part.place] = sample.value
         missing = {name: problem for name, problem in given.problems.items() if not self.spec.action.is_relative}
-        if missing and not self._episode.frames:  # in absolute modes no action means "nothing was said"
+        if missing and not self._begun:  # in absolute modes no action means "nothing was said"
             self.report.stale.update(missing.keys())
             self.report.words.update(missing)
-            return
-        self._last = action
-        self._episode.frames.append(self._frame(seen, action, stamps))
+            return []
+        self._last, self._begun = action, True
+        return [Step(self._episode, self._task, self._frame(seen, action, stamps))]
 
     def _rest(self, seen: Snapshot) -> NDArray[np.float32]:
         """What nobody has commanded yet: the gripper as it is measured."""
@@ -167,7 +178,7 @@ class Framer:
             extra={STAMP + name: np.array([stamp], np.int64) for name, stamp in stamps.items()},
         )
 
-    def _tell(self, topic: str, message: Any) -> list[Episode]:
+    def _tell(self, topic: str, message: Any) -> list[Step]:
         if self._told[topic] == "instruction":
             return self._begin(message.data)
         try:
@@ -179,19 +190,17 @@ class Framer:
         self._number = number
         return self._begin(words) if changed else []
 
-    def _begin(self, task: str) -> list[Episode]:
+    def _begin(self, task: str) -> list[Step]:
         done = self._close()
         self._task = task
-        self._episode = Episode(task)
         self._streams.forget()
         return done
 
-    def _close(self) -> list[Episode]:
-        if self._first is not None:
-            self._settle(self._tick(self._count))
-        done, self._episode = self._episode, Episode(self._task)
+    def _close(self) -> list[Step]:
+        done = [] if self._first is None else self._settle(self._tick(self._count))
+        self._episode, self._begun = self._episode + 1, False
         self._first, self._pending = None, None
-        return [done] if done.frames else []
+        return done
 
     def _measure(self, topic: str, message: Any, time: int) -> None:
         if self._clock:
@@ -202,10 +211,16 @@ class Framer:
                     self.report.delay[part.name].append((time - header_stamp(message)) / SECOND)
 
 
-def episodes(framer: Framer, messages: Iterable[Message]) -> Iterator[Episode]:
+def steps(framer: Framer, messages: Iterable[Message]) -> Iterator[Step]:
     for topic, time, message in messages:
         yield from framer.add(topic, time, message)
     yield from framer.end()
+
+
+def episodes(taken: Iterable[Step]) -> Iterator[tuple[str, Iterator[Frame]]]:
+    """What is done in each, and its frames as they come: those of one are gone when the next is asked for."""
+    for (_, task), found in groupby(taken, lambda step: (step.episode, step.task)):
+        yield task, (step.frame for step in found)
 
 
 def stamp_columns(spec: RobotSpec) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`vla data import rosbag2`: a recorded bag into a LeRobot v3 dataset, as the `ros` section of a robot spec says."""
+"""`vla data import rosbag2`: recorded bags into a LeRobot v3 dataset, as the `ros` section of a robot spec says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.data.rosbag2.bag import Bag, storages
-from vla.data.rosbag2.frames import Framer, episodes, stamp_columns
+from vla.data.rosbag2.bag import Bag, bags, storages
+from vla.data.rosbag2.frames import Framer, Report, episodes, stamp_columns, steps
 from vla.data.staging import Span, Staging, check_output
+from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.spec import RobotSpec
 from vla.streams import Streams, extra, sources
@@ -22,17 +23,18 @@ END = 2**20
 
 
 def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = None) -> None:
-    """Import into `out`, whole or not at all. task: the instruction, for bags that do not say it.
+    """Import a bag, or the bags of a folder, into `out`, whole or not at all. task: the instruction, for bags that do
+    not say it.
 
     Prints how old what was seen at each tick, and what had to be left out. Raises UserError for what is no bag, for
-    topics that the spec names and the bag lacks, and for an output that cannot be written.
+    topics that the spec names and a bag lacks, and for an output that cannot be written.
     """
     spec_file = assets.find("robot", spec_name)
     spec = RobotSpec.load(spec_file)
     path, out = path.resolve(), out.resolve()
     assets.check_folder_writable(out)
     assets.check_folder_writable(out.parent)
-    framer = Framer(spec, task or "")
+    Framer(spec)  # UserError for a spec that does not say where its streams are
     wanted = {
         "source": str(path),
         "bag_sha256": _digest(path),
@@ -42,13 +44,14 @@ def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = Non
     if check_output(out, RECORD, wanted, COMMAND):
         print(f"{out} holds it (it was there)")
         return
-    bag = Bag.open(path)
-    _check_topics(spec, bag, task)
+    found = [Bag.open(one) for one in bags(path)]
+    for bag in found:
+        _check_topics(spec, bag, task)
     staging = Staging(out, wanted, COMMAND)
     with staging.opened():
         folder = staging.unfinished(Span(0, 0))
-        count, frames = _record(bag, framer, folder)
-        for line in (*framer.report.lines(), *bag.damage):
+        count, frames, left_out = _record(found, spec, task or "", folder)
+        for line in left_out:
             print(f"vla: {line}", file=sys.stderr)
         if not count:
             raise UserError(f"import: {path} has no moment at which every stream of the spec is there and fresh")
@@ -57,10 +60,10 @@ def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = Non
     print(f"{count} episodes, {frames} frames in {out}")
 
 
-def _digest(bag: Path) -> str:
+def _digest(path: Path) -> str:
     """Of the names, sizes and last bytes of its files: MCAP has its times and checksums there."""
     digest = hashlib.sha256()
-    for storage in storages(bag):
+    for storage in (storage for bag in bags(path) for storage in storages(bag)):
         size = storage.stat().st_size
         digest.update(f"{storage.name} {size}\n".encode())
         with open(storage, "rb") as file:
@@ -69,20 +72,26 @@ def _digest(bag: Path) -> str:
     return digest.hexdigest()
 
 
-def _record(bag: Bag, framer: Framer, folder: Path) -> tuple[int, int]:
-    """Episodes and frames written."""
+def _record(found: list[Bag], spec: RobotSpec, task: str, folder: Path) -> tuple[int, int, list[str]]:
+    """Episodes and frames written, and what to tell of the bags."""
     from vla.data.recorder import EpisodeRecorder  # seconds of importing
 
-    recorder, count, frames = None, 0, 0
-    for episode in episodes(framer, bag.messages(framer.topics)):
-        if not episode.task:
-            raise UserError("import: the bag does not say what is done in it; give --instruction TEXT")
-        recorder = recorder or EpisodeRecorder(folder, framer.spec, labels=False, extra=stamp_columns(framer.spec))
-        recorder.write(episode)
-        count, frames = count + 1, frames + len(episode.frames)
+    report, recorder, lengths, told = Report(), None, list[int](), list[str]()
+    with progress_bar("bags", len(found)) as advance:
+        for bag in found:
+            framer, before = Framer(spec, task, report), len(lengths)
+            for words, frames in episodes(steps(framer, bag.messages(framer.topics))):
+                if not words:
+                    raise _untold(bag)
+                recorder = recorder or EpisodeRecorder(folder, spec, labels=False, extra=stamp_columns(spec))
+                lengths.append(recorder.write_frames(words, frames))
+            if len(lengths) == before and len(found) > 1:
+                told.append(f"{bag.path} has no moment at which every stream of the spec is there and fresh")
+            told += bag.damage
+            advance(1)
     if recorder:
         recorder.close()
-    return count, frames
+    return len(lengths), sum(lengths), [*report.lines(), *told]
 
 
 def _check_topics(spec: RobotSpec, bag: Bag, task: str | None) -> None:
@@ -96,4 +105,8 @@ def _check_topics(spec: RobotSpec, bag: Bag, task: str | None) -> None:
             raise UserError(f"import: {topic} is {bag.topics[topic]} in {bag.path}, the spec says {kind}")
     told: list[Any] = [extra(spec, name) for name in ("instruction", "outcome")]
     if task is None and not any(stream and stream.topic in bag.topics for stream in told):
-        raise UserError("import: the bag does not say what is done in it; give --instruction TEXT")
+        raise _untold(bag)
+
+
+def _untold(bag: Bag) -> UserError:
+    return UserError(f"import: {bag.path} does not say what is done in it; give --instruction TEXT")

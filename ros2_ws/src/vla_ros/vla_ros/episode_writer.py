@@ -1,4 +1,4 @@
-"""Episodes into the recorder's dataset, in a thread of their own: one takes longer to write than a control period."""
+"""Frames into the recorder's dataset, in a thread of their own: some take longer to write than a control period."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.data.episode import Episode
-from vla.data.rosbag2.frames import stamp_columns
+from vla.data.rosbag2.frames import Step, episodes, stamp_columns
 from vla.errors import UserError
 from vla.spec import RobotSpec
+from vla.streams import extra
 
 
 class EpisodeWriter:
-    """count, frames: what has been written. failed: why nothing more is, "" if it is. say: told what is left out."""
+    """count, frames: of the episodes that are whole. failed: why nothing more is written, "" if it is. say: told what
+    is left out.
+    """
 
     def __init__(self, out: Path, spec: RobotSpec, say: Callable[[str], Any]) -> None:
         self._out, self._spec, self._say = out, spec, say
         self.count = self.frames = 0
         self.failed = ""
-        self._episodes: queue.SimpleQueue[Episode | None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder")
         self._thread.start()
 
-    def offer(self, episodes: Iterable[Episode]) -> None:
-        for episode in episodes:
-            self._episodes.put(episode)
+    def offer(self, steps: Iterable[Step]) -> None:
+        for step in () if self.failed else steps:
+            self._steps.put(step)
 
     def close(self) -> None:
         """Write what is left."""
-        self._episodes.put(None)
+        self._steps.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -47,8 +49,8 @@ class EpisodeWriter:
     def _write_all(self) -> None:
         recorder = None
         with ExitStack() as closing:
-            while (episode := self._episodes.get()) is not None:
-                if not episode.task:
+            for task, frames in episodes(iter(self._steps.get, None)):
+                if not task:
                     self._say("an episode without words is left out: set the parameter task")
                     continue
                 if recorder is None:
@@ -57,8 +59,8 @@ class EpisodeWriter:
                     columns = stamp_columns(self._spec)
                     recorder = EpisodeRecorder(self._out, self._spec, labels=False, extra=columns)
                     closing.callback(recorder.close)
-                recorder.write(episode)
-                self.count, self.frames = self.count + 1, self.frames + len(episode.frames)
+                self.frames += recorder.write_frames(task, frames)
+                self.count += 1
 
 
 def check_out(out: str, spec: RobotSpec) -> None:
@@ -76,6 +78,12 @@ def check_out(out: str, spec: RobotSpec) -> None:
         raise UserError(f"recorder: {folder} is of another robot: {'; '.join(differing)}")
     if other := sorted(_columns(folder) ^ _recorded_columns(spec)):
         raise UserError(f"recorder: {folder} is no recording of this spec: its columns differ in {', '.join(other)}")
+
+
+def check_task(task: str, spec: RobotSpec) -> None:
+    """UserError if nothing will say what is done: then no episode could be written."""
+    if not (task or extra(spec, "instruction") or extra(spec, "outcome")):
+        raise UserError("recorder: no topic of the spec says what is done: set the parameter task")
 
 
 def _columns(folder: Path) -> set[str]:

@@ -19,7 +19,7 @@ class PolicyParameters:
     shipped name or a file, with a `ros` section; empty: the robot that the policy was trained for. gate: the safety
     gate is in the path. time_limit: seconds, of goals that give none. patience: seconds to wait for a stream before
     giving up. seed: of the scene that a simulated robot begins before each goal; -1 takes the robot as it is. s2_delay,
-    s2_period, s1_delay: charged in lockstep (see docs/realtime.md). s2_stop: the robot holds when the thought in use is
+    s2_period (s), s1_delay (control steps): charged in lockstep. s2_stop: the robot holds when the thought in use is
     older (s). words: seconds between S2's words, 0 for none. latents: publish them. device: auto, cpu, cuda or cuda:N.
     """
 

@@ -14,7 +14,7 @@ from vla.data.rosbag2.frames import Framer
 from vla.errors import UserError
 from vla.spec import RobotSpec
 from vla.streams import extra, sources
-from vla_ros.episode_writer import EpisodeWriter, check_out
+from vla_ros.episode_writer import EpisodeWriter, check_out, check_task
 from vla_ros.parameters import RecorderParameters, declare, read, robot_spec
 from vla_ros.ros_bus import RosBus
 from vla_ros.running import run
@@ -23,7 +23,9 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 class RecorderNode(LifecycleNode):
-    """configure checks where the dataset goes, activate listens, deactivate writes what is left and closes it."""
+    """configure checks where the dataset goes and who says what is done, activate listens, deactivate writes what is
+    left and closes it.
+    """
 
     def __init__(self) -> None:
         super().__init__("recorder")
@@ -35,6 +37,7 @@ class RecorderNode(LifecycleNode):
         try:
             self._spec = robot_spec(given.spec, bool(self.get_parameter("use_sim_time").value))
             check_out(given.out, self._spec)
+            check_task(given.task, self._spec)
         except UserError as error:
             self.get_logger().error(str(error))
             return FAILURE
@@ -67,7 +70,7 @@ class RecorderNode(LifecycleNode):
 
 
 class Session:
-    """Listens until `close`, and writes episodes in a thread of its own as they end."""
+    """Listens until `close`, and writes frames in a thread of its own as they come."""
 
     def __init__(self, node: LifecycleNode, spec: RobotSpec, out: Path, task: str) -> None:
         self._out = out
