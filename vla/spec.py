@@ -103,7 +103,8 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class Kinematics:
-    """What inverse kinematics and the safety gate need: `model` is an MJCF or URDF file, as `vla.assets` finds it."""
+    """What inverse kinematics and the safety gate need: `model` is an MJCF or URDF file (see docs/lerobot.md), as
+    `vla.assets` finds it."""
 
     model: str
     base_frame: str

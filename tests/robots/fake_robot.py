@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +132,25 @@ class TurningPolicy:
 
     def act(self, images, state, thought, now, prefix):
         return np.tile(state + np.eye(len(state), dtype=np.float32)[0] * self.by, (10, 1))
+
+
+class HungPolicy(TurningPolicy):
+    """Never ends a thought until it is `over`; can be served."""
+
+    class config:
+        replan_steps = 5
+        fast = SimpleNamespace(horizon=10, max_age=2.0)
+
+    s1 = SimpleNamespace(config=SimpleNamespace(cameras=("front",)), latent_shape=(1, 1), state_dict=dict)
+    s2 = SimpleNamespace(config=SimpleNamespace(cameras=("front",)))
+
+    def __init__(self, spec: RobotSpec, by: float) -> None:
+        super().__init__(spec, by)
+        self.over = threading.Event()
+
+    def think(self, images, instruction, stamp, instruction_id=0, words=False):
+        self.over.wait()
+        return super().think(images, instruction, stamp, instruction_id, words)
 
 
 class ListeningPolicy:

@@ -12,6 +12,7 @@ from fake_robot import (
     FAULTS,
     PASSING,
     FakeRobot,
+    HungPolicy,
     ListeningPolicy,
     TurningPolicy,
     check_named,
@@ -24,6 +25,7 @@ from vla import assets
 from vla.cli import main
 from vla.errors import UserError
 from vla.messages import SECOND
+from vla.policies import REAL_TIME_PATIENCE_S
 from vla.robots import dds_bus
 from vla.robots.base import Robot, SensesLost
 from vla.robots.dds import DdsRobot, Interrupted
@@ -121,6 +123,23 @@ def test_a_robot_that_does_not_wait_is_driven_through_the_safety_gate(domain: in
         with pytest.raises(UserError, match=r"the safety gate has stopped the arm: start_jump\.joint1"):
             drive(1.0)
     assert max(abs(point.positions[0]) for one in fake.commands for point in one.points) < 0.1
+    fake.close()
+
+
+def test_on_a_real_robot_a_server_that_hangs_is_not_waited_for_as_in_simulation(domain: int, tmp_path) -> None:
+    from vla.evaluation.dds_rollout import dds_rollout
+    from vla.serve.background import beside
+    from vla.serve.server import PolicyServer
+
+    arm = tmp_path / "arm.yaml"
+    ARM.save(arm)
+    fake, policy = FakeRobot(Bus(TYPES, domain), spec=ARM), HungPolicy(ARM, 0.05)
+    with beside(PolicyServer(policy).serve) as url, fake.speaking():
+        try:
+            with pytest.raises(UserError, match=f"policy failed: .*has not answered for {REAL_TIME_PATIENCE_S:g} s"):
+                dds_rollout(url, str(arm), "turn", seconds=PATIENCE, domain=domain, patience=PATIENCE)
+        finally:
+            policy.over.set()
     fake.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from vla import assets
 from vla.errors import UserError
 from vla.runtime.kinematics import ArmKinematics
-from vla.spec import RobotSpec
+from vla.spec import Kinematics, RobotSpec
 
 SPEC = RobotSpec.load(assets.find("robot", "tabletop"))
 HOME = np.array([0.0, -0.35, 0.0, -2.45, 0.0, 2.1, np.pi / 4])
@@ -73,3 +73,23 @@ def test_a_joint_the_model_lacks_is_named():
 def test_a_base_that_the_arm_itself_moves_is_refused():
     with pytest.raises(UserError, match="base_frame link4 is moved by joint joint1"):
         ArmKinematics(replace(SPEC.kinematics, base_frame="link4"))
+
+
+URDF = """<robot name="arm">{extension}
+<link name="base_link"/>
+<joint name="turn" type="revolute"><parent link="base_link"/><child link="link1"/><origin xyz="0 0 0.1"/>
+  <axis xyz="0 0 1"/><limit lower="-2" upper="2" effort="1" velocity="1"/></joint>
+<link name="link1"><inertial><mass value="1"/>
+  <inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial></link>
+<joint name="flange" type="fixed"><parent link="link1"/><child link="tool0"/><origin xyz="0.3 0 0"/></joint>
+<link name="tool0"/></robot>"""
+
+
+def test_an_urdf_keeps_its_frames_if_it_is_told_to_and_what_there_is_is_named_if_not(tmp_path):
+    file = tmp_path / "arm.urdf"
+    arm = Kinematics(str(file), "base_link", "tool0", ("turn",))
+    file.write_text(URDF.format(extension=""))
+    with pytest.raises(UserError, match="the model has no base_frame 'base_link'; it has world, link1"):
+        ArmKinematics(arm)
+    file.write_text(URDF.format(extension='<mujoco><compiler fusestatic="false" discardvisual="true"/></mujoco>'))
+    np.testing.assert_allclose(ArmKinematics(arm).forward(np.array([np.pi / 2]))[0], [0, 0.3, 0.1], atol=1e-9)

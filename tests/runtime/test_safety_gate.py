@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vla import assets
 from vla.actions.poses import delta_between
 from vla.actions.rotations import FROM_MATRIX, matrix_to_axis_angle
 from vla.errors import UserError
+from vla.runtime.guarded import GuardedRobot
 from vla.runtime.safety_gate import SafetyGate
 from vla.spec import ActionSpec, Field, RobotSpec
 
@@ -335,6 +337,14 @@ def test_a_spec_without_limits_is_refused_unless_they_are_given():
 def test_a_spec_without_kinematics_is_refused():
     with pytest.raises(UserError, match="has no kinematics"):
         SafetyGate(replace(TABLETOP, kinematics=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("aloha", "looks at; two arms cannot be guarded yet"), ("metaworld", r"looks at$")]
+)
+def test_a_robot_that_does_not_say_where_its_joints_are_is_refused_and_so_are_two_arms(name, words):
+    with pytest.raises(UserError, match=f"its state has no joint_position, which the safety gate {words}"):
+        GuardedRobot(SimpleNamespace(spec=RobotSpec.load(assets.find("robot", name))))
 
 
 def test_deltas_in_another_frame_are_refused():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from vla import assets
 from vla.errors import UserError
 from vla.evaluation.robot_episode import Episode, EpisodeSettings, Progress
-from vla.policies import load_policy
+from vla.policies import PATIENCE_S, REAL_TIME_PATIENCE_S, load_policy
 from vla.processes import interruption_noted
 from vla.robots.dds import DdsRobot
 from vla.runtime.loop import Policy, Timing
@@ -49,7 +49,8 @@ def dds_rollout(
 ) -> DdsResult:
     """As `dds_episode`, with a policy by name unless it is `loaded`; prints one line, and what went wrong."""
     robot_spec = RobotSpec.load(assets.find("robot", spec))
-    driver = loaded or load_policy(policy, robot=robot_spec, device=device)
+    waits = PATIENCE_S if DdsRobot(robot_spec).has_scenes else REAL_TIME_PATIENCE_S  # a simulated one may, in lockstep
+    driver = loaded or load_policy(policy, waits, robot_spec, device)
     result = dds_episode(driver, robot_spec, instruction, seed, seconds, timing, domain, patience)
     for event in result.events:
         print(f"vla: {event}", file=sys.stderr)

@@ -22,7 +22,11 @@ class GuardedRobot:
     def __init__(self, robot: Robot) -> None:
         spec = robot.spec
         if "joint_position" not in spec.state_slices:
-            raise UserError(f"robot spec: {spec.name}: its state has no joint_position, which the safety gate looks at")
+            arms = sum(name.endswith("_joint_position") for name in spec.state_slices)
+            why = "; two arms cannot be guarded yet: docs/ros2.md" if arms > 1 else ""
+            raise UserError(
+                f"robot spec: {spec.name}: its state has no joint_position, which the safety gate looks at{why}"
+            )
         self.robot = robot
         self.gate = SafetyGate(spec, rate_hz=spec.rate_hz)
         self._scale = si_scale(spec.state)

@@ -138,7 +138,11 @@ class ArmKinematics:
     def _find(self, what: str, kind: Any, name: str) -> int:
         found = mujoco.mj_name2id(self._model, kind, name)
         if found < 0:
-            raise UserError(f"kinematics: the model has no {what} {name!r}")
+            sizes = [(kind, self._model.njnt if what == "joint" else self._model.nbody)]
+            if what == "tool_frame":
+                sizes.append((mujoco.mjtObj.mjOBJ_SITE, self._model.nsite))
+            names = [mujoco.mj_id2name(self._model, of, i) for of, size in sizes for i in range(size)]
+            raise UserError(f"kinematics: the model has no {what} {name!r}; it has {', '.join(filter(None, names))}")
         return int(found)
 
     def _find_tool(self, name: str) -> tuple[int, bool]:
