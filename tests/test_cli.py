@@ -284,6 +284,16 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert code == 0 and f"usage: vla {command}" in out
 
 
+def test_the_picture_that_the_readme_asks_about_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    (words,) = re.findall(r"^vla (describe .+)", (root / "README.md").read_text(), re.MULTILINE)
+    code, out, _ = run(capsys, *shlex.split(words))
+    assert code == 0 and out.strip()
+
+
 def test_spec_check_sums_up_a_shipped_robot(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "spec", "check", "tabletop")
     assert code == 0 and "state 17; action 7 (ee_delta)" in out

@@ -8,6 +8,7 @@ from vla.bench import latency
 from vla.bench.latency import Study, bench_latency
 from vla.errors import UserError
 from vla.evaluation.paired import paired_difference
+from vla.evaluation.provenance import command_line
 
 STUDY = Study("expert", None, "tabletop", ("lift", "push"), 2, 100_000)
 
@@ -28,6 +29,7 @@ def test_every_way_to_run_is_measured_at_every_delay_and_a_second_run_only_reads
         assert (tmp_path / f"{axis}.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "latency.md").read_text()
     assert table["device"] == document["device"] == "cpu" and "Device: cpu." in page
+    assert document["command"] == command_line() and f"`{command_line()}`" in page
     assert "| frozen | 100 % (" in page and "| frozen | 100, 100, 100 | 100, 100, 100 |" in page
     assert "## S1 delay (steps of 50 ms), S2 delay 0.2 s" in page
     again = bench_latency(STUDY, tmp_path, 1, loaded=expert_anywhere)

@@ -19,6 +19,7 @@ from vla.errors import UserError
 from vla.evaluation.episode import Play
 from vla.evaluation.paired import paired_difference
 from vla.evaluation.pool import crew
+from vla.evaluation.provenance import command_line
 from vla.evaluation.setup import Setup
 from vla.evaluation.statistics import success_summary
 from vla.policies import check_policy
@@ -32,7 +33,7 @@ USUAL_S2_DELAY_S = 0.2
 OURS, PEER = "two-speed", "trained-at-age-0"
 WAYS = {
     OURS: "as deployed: S1 acts on the newest thought, whose age it knows, while S2 thinks the next",
-    PEER: "the same two speeds; its S1 met fresh thoughts only in training",
+    PEER: "the same two speeds; its S1 met fresh thoughts only in training (recipe: `s1: {delays: {max_age: 0}}`)",
     "frozen": "S2's first thought is its only one",
     "blind": "S2 hears the instruction over a black image; S1 keeps its eyes",
     "synchronous": "one rate: the robot holds while S2 and then S1 compute",
@@ -90,6 +91,7 @@ def bench_latency(
         found = {point: _measure(study, point, kept) for point in points}
     document = _document(study, {point: one.outcomes for point, one in found.items()})
     document["device"] = devices(found.values())
+    document["command"] = command_line()
     (out / "latency.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     units = {"s2_delay": "S2 delay (s)", "s1_delay": f"S1 delay (steps of {_step_ms(study.env):g} ms)"}
     for axis, unit in units.items():
@@ -178,6 +180,8 @@ def _page(study: Study, document: dict[str, Any], units: Mapping[str, str]) -> s
         f"{study.episodes} episodes a point on `{study.env}` ({', '.join(study.tasks)}), the same seeds everywhere,",
         f"from {study.seed}. In brackets: two-speed minus this curve, paired, in points, with its 95 % interval.",
         f"Device: {document['device']}.",
+        "",
+        f"`{document['command']}`",
         "",
         *(f"- `{name}`: {WAYS[name]}." for name in document["curves"]["s2_delay"]),
     ]
