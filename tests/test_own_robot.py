@@ -116,6 +116,16 @@ def test_training_takes_the_cameras_of_the_data_and_the_s2_of_another_robot(
     assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
 
 
+def test_training_goes_on_with_the_same_recipe(run: Path, dataset: Path, tmp_path: Path) -> None:
+    shorter = [{**stage, "loop": {**stage["loop"], "steps": 20, "eval_every": 20}} for stage in TINY["stages"]]
+    (tmp_path / "on.yaml").write_text(yaml.safe_dump(TINY | {"stages": shorter}))
+    words = ["train", "--dataset", dataset, "--policy", run / "policy", "--recipe", tmp_path / "on.yaml"]
+    assert main([str(word) for word in [*words, "--out", tmp_path / "more"]]) == 0
+    before, after = (TandemPolicy.from_pretrained(folder / "policy") for folder in (run, tmp_path / "more"))
+    assert (before.s1.trunk.position != after.s1.trunk.position).any()
+    assert [path.name for path in sorted((tmp_path / "more").iterdir())][:2] == ["1-s1", "2-joint"]
+
+
 def test_an_s2_comes_with_its_own_settings(dataset: Path, tmp_path: Path, untrained: Path) -> None:
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(TINY | {"slow": {"queries": 3}}))
     with pytest.raises(UserError, match="the recipe's slow differs from the S2 of --s2"):

@@ -1,13 +1,16 @@
 """A recipe that starts from a VLM: what is trained, what is kept, what is said, and the tutorial's own commands."""
 
+import json
 import re
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from dot_world import SIZE
+from dot_world import SIZE, SPEC
 from safetensors import safe_open
 from tiny_vlms import write_vlm
 
@@ -95,6 +98,36 @@ def test_a_vlm_that_is_not_there_is_said_before_anything_is_written(episodes, tm
     assert not (tmp_path / "run").exists()
 
 
+def write_renamed(episodes: Path, folder: Path) -> Path:
+    """The same robot with other names for its cameras."""
+    names = {"front": "top", "wrist": "hand"}
+    shutil.copytree(episodes, folder)
+    for old, new in names.items():
+        (folder / f"{old}.npy").rename(folder / f"{new}.npy")
+    cameras = tuple(replace(camera, name=names[camera.name]) for camera in SPEC.cameras)
+    replace(SPEC, cameras=cameras).save(folder / "robot_spec.yaml")
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"cameras": [*names.values()]}))
+    return folder
+
+
+def test_cameras_that_are_left_open_are_those_of_the_robot(vlm, episodes, tmp_path) -> None:
+    stages = [{"stage": "joint", "joint": {"s1": FAST_STAGE}}]
+    recipe = write_recipe(tmp_path, vlm, stages, lora={"rank": 2}, cameras=[])
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"fast": FAST | {"cameras": []}}))
+    train([write_renamed(episodes, tmp_path / "renamed")], tmp_path / "run", recipe, "cpu")
+    policy = TandemPolicy.from_pretrained(tmp_path / "run" / "policy")
+    assert (policy.s2.config.cameras, policy.s1.config.cameras) == (("top",), ("top", "hand"))
+
+
+def test_a_camera_the_robot_lacks_is_said_before_the_vlm_is_looked_for(episodes, tmp_path) -> None:
+    recipe = write_recipe(tmp_path, tmp_path / "nowhere", [{"stage": "joint"}], cameras=["top"])
+    renamed = write_renamed(episodes, tmp_path / "renamed")
+    with pytest.raises(UserError, match=r"fast.cameras names front, robot dot has top, hand; cameras: \[\] takes"):
+        train([renamed], tmp_path / "run", recipe, "cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def blocks(kind: str) -> list[str]:
     text = (ROOT / "docs" / "bring-your-vlm.md").read_text()
     return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
@@ -104,6 +137,9 @@ def test_the_shipped_recipes_are_read_and_the_tutorial_shows_one_of_them(tmp_pat
     (tmp_path / "mine.yaml").write_text(blocks("yaml")[0])
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe(assets.find("recipe", "smolvlm"))
     assert load_recipe(assets.find("recipe", "qwen3_vl")).slow.vlm == "Qwen/Qwen3-VL-2B-Instruct"
+    for name in ("smolvlm", "qwen3_vl", "qwen3_vl_8b", "qwen3_vl_8b_full"):
+        recipe = load_recipe(assets.find("recipe", name))
+        assert recipe.slow.cameras == recipe.fast.cameras == (), "they are for any robot"
 
 
 def test_the_commands_of_the_tutorial_work(vlm, tmp_path, monkeypatch, capsys) -> None:

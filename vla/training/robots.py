@@ -70,9 +70,22 @@ def check_robots(specs: Sequence[RobotSpec], fast: FastConfig, slow: SlowConfig,
     unknown = [name for name in given if name not in names]
     if unknown:
         raise UserError(f"train: the recipe's robots names {unknown[0]}, the datasets are of {', '.join(names)}")
-    for name, spec in names.items() if len(names) > 1 else ():
+    if len(names) == 1:
+        _check_cameras(specs[0], fast, slow)
+        return
+    for name, spec in names.items():
         cameras = cameras_in_slots(spec, all_slots(fast, slow), given.get(name, RobotRecipe()).cameras)
         check_embodiment(name, cameras, slow.cameras)
+
+
+def _check_cameras(spec: RobotSpec, fast: FastConfig, slow: SlowConfig) -> None:
+    for part, cameras in (("slow", slow.cameras), ("fast", fast.cameras)):
+        for camera in cameras:
+            if camera not in spec.camera_names:
+                raise UserError(
+                    f"train: the recipe's {part}.cameras names {camera}, robot {spec.name} has "
+                    f"{', '.join(spec.camera_names)}; cameras: [] takes the robot's own"
+                )
 
 
 def make_policy(

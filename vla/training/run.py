@@ -78,9 +78,10 @@ def train(
     start = open_policy(policy) if policy else None
     torch.manual_seed(plan.seed)  # of the first values of what is new
     taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
-    if taken:
-        plan = _with_slow(plan, taken.config)
-    _check(plan, data, start, taken is not None)
+    known = start.s2 if start else taken
+    if known:
+        plan = _with_slow(plan, known.config)
+    _check(plan, data, start, taken)
     specs = [spec_of(folder) for folder in data.episodes]
     if start and specs:
         _check_start(start, specs)
@@ -242,6 +243,8 @@ def _with_cameras(recipe: Recipe, data: Data) -> Recipe:
         return recipe
     robots = [spec_of(folder) for folder in data.episodes]
     first = robots[0].cameras
+    if not first:
+        raise UserError(f"train: robot {robots[0].name} has no cameras: neither S1 nor S2 can do without")
     names = dict.fromkeys(name for robot in robots for name in robot.camera_names)
     looks = next((camera for camera in first if camera.mount == "fixed"), first[0]).name
     fast = replace(recipe.fast, cameras=recipe.fast.cameras or tuple(names))
@@ -265,32 +268,33 @@ def _robots(recipe: Recipe, start: TandemPolicy | ManyPolicy | None) -> Robots:
 
 
 def _with_slow(recipe: Recipe, config: SlowConfig) -> Recipe:
-    """The recipe for an S2 that is there: its own settings, behind the recipe's cameras."""
-    cameras = recipe.slow.cameras
-    if recipe.slow not in (replace(SlowConfig(), cameras=cameras), replace(config, cameras=cameras)):
-        raise UserError("train: the recipe's slow differs from the S2 of --s2: leave all but its cameras out")
-    return replace(recipe, slow=replace(config, cameras=cameras))
+    """The recipe for an S2 that is there: its own settings behind the recipe's cameras, unless that has others."""
+    own = replace(SlowConfig(), cameras=recipe.slow.cameras)
+    return replace(recipe, slow=replace(config, cameras=own.cameras)) if recipe.slow == own else recipe
 
 
-def _check(recipe: Recipe, data: Data, start: TandemPolicy | ManyPolicy | None, has_s2: bool) -> None:
-    """UserError if the recipe asks for what the data cannot give. has_s2: one is taken from another robot's policy."""
+def _check(recipe: Recipe, data: Data, start: TandemPolicy | ManyPolicy | None, taken: SlowSystem | None) -> None:
+    """UserError if the recipe asks for what the data cannot give, or differs from what --policy or --s2 bring."""
+    has_s2 = start is not None or taken is not None
     kinds = [stage.stage for stage in recipe.stages]
     for kind in kinds:
-        # A VLM has its words already; a small S2 would forget them, but there are none of another robot's scenes.
+        # A VLM has its words already; a small S2 would forget them, but of a robot of one's own there are no scenes.
         if not data.stills and (kind == "words" or (kind == "joint" and not recipe.slow.vlm and not has_s2)):
-            other = ", or another policy's S2 with --s2" if kind == "joint" else ""
+            other = "another policy's S2 with --s2" if kind == "joint" else "--s2 tabletop --recipe own-robot"
             raise UserError(
-                f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N{other}"
+                f"train: stage {kind} needs still scenes; add a --dataset made by vla collect --stills N, or {other}"
             )
         if kind != "words" and not data.episodes:
             raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
     if len(data.stills) > 1:
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
-    if start is None and kinds[0] != "words" and not recipe.slow.vlm and not has_s2:
+    if kinds[0] != "words" and not recipe.slow.vlm and not has_s2:
         raise UserError(
             f"train: the recipe begins with {kinds[0]}, which needs an S2: begin with words, or give slow.vlm, "
             "--policy or --s2"
         )
+    if taken is not None and replace(taken.config, cameras=recipe.slow.cameras) != recipe.slow:
+        raise UserError("train: the recipe's slow differs from the S2 of --s2: leave all but its cameras out")
     if start is None:
         return
     same = {
