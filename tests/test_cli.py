@@ -6,14 +6,18 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from vla import assets
 from vla.cli import bench, main
 from vla.errors import UserError
+from vla.spec import RobotSpec
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
@@ -299,9 +303,62 @@ def test_spec_check_sums_up_a_shipped_robot(capsys: pytest.CaptureFixture[str]) 
     assert code == 0 and "state 17; action 7 (ee_delta)" in out
 
 
-def test_spec_diff_tells_equal_from_different(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from vla import assets
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda spec: replace(spec, ros=spec.ros[1:]), "no stream for front"),
+        (lambda spec: replace(spec, ros=(), state=spec.state[1:]), "its state has no joint_position"),
+        (lambda spec: replace(spec, ros=(), state=spec.state[:3]), "its action has a gripper, its state has none"),
+        (lambda spec: kinematic(spec, model="arm.xml"), "there is no file arm.xml, neither beside the spec nor in /"),
+        (lambda spec: kinematic(spec, tool_frame="flange"), "the model has no tool_frame 'flange'"),
+        (lambda spec: kinematic(spec, base_frame="link0"), "ee_translation is in frame base; only link0"),
+    ],
+)
+def test_spec_check_finds_what_the_robot_could_not_be_driven_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: Callable[[RobotSpec], RobotSpec], words: str
+) -> None:
+    change(RobotSpec.load(assets.find("robot", "tabletop"))).save(tmp_path / "arm.yaml")
+    code, out, err = run(capsys, "spec", "check", tmp_path / "arm.yaml")
+    assert (code, out) == (2, "") and words in err
 
+
+def kinematic(spec: RobotSpec, **changes: str) -> RobotSpec:
+    assert spec.kinematics
+    return replace(spec, kinematics=replace(spec.kinematics, **changes))
+
+
+def test_the_sections_of_the_documentation_make_a_spec_whose_model_lies_beside_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    text = "".join((docs / name).read_text() for name in ("ros2.md", "safety.md"))
+    blocks = re.findall(r"```yaml\n((?:name|kinematics):.*?)```", text, re.DOTALL)
+    (tmp_path / "arm.yaml").write_text("".join(blocks))
+    spec = RobotSpec.load(tmp_path / "arm.yaml")
+    assert spec.kinematics and spec.limits
+    joints = spec.kinematics.joints
+    bodies = "".join(f'<body pos="0 0 0.1"><joint name="{name}"/><geom size="0.01"/>' for name in joints)
+    model = f'<body name="base">{bodies}<site name="tool"/>{"</body>" * len(joints)}</body>'
+    (tmp_path / "my_arm.xml").write_text(f"<mujoco><worldbody>{model}</worldbody></mujoco>")
+    code, out, err = run(capsys, "spec", "check", tmp_path / "arm.yaml")
+    assert code == 0 and "my_arm: cameras front 640x480" in out and "safety gate: ready" in out, err
+    (tmp_path / "recorded").mkdir()
+    RobotSpec.load(tmp_path / "arm.yaml").save(tmp_path / "recorded" / "robot_spec.yaml")
+    assert run(capsys, "spec", "check", tmp_path / "recorded")[0] == 0, "the model is found from elsewhere too"
+
+
+def test_spec_check_counts_the_lines_of_a_draft_that_are_still_to_be_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = assets.find("robot", "metaworld").read_text()
+    (tmp_path / "draft.yaml").write_text(f"# look at every `check`\n{text}")
+    assert "check" not in run(capsys, "spec", "check", tmp_path / "draft.yaml")[1]
+    (tmp_path / "draft.yaml").write_text(f"{text.rstrip()} # from its range; check\n")
+    code, out, _ = run(capsys, "spec", "check", tmp_path / "draft.yaml")
+    assert code == 0 and "(docs/safety.md)\nlines that still say check: 1;" in out
+
+
+def test_spec_diff_tells_equal_from_different(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other = tmp_path / "slow.yaml"
     other.write_text(assets.find("robot", "tabletop").read_text().replace("rate_hz: 20", "rate_hz: 10"))
     assert run(capsys, "spec", "diff", "tabletop", "tabletop")[:2] == (0, "no difference\n")

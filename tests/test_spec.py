@@ -138,6 +138,18 @@ def test_diff_names_what_differs_and_nothing_else(spec: RobotSpec) -> None:
     ]
 
 
+def test_limits_and_where_the_model_lies_make_no_other_robot(spec: RobotSpec) -> None:
+    assert spec.limits and spec.kinematics
+    raised = replace(spec, limits=replace(spec.limits, tool_speed=1.0))
+    moved = replace(spec, kinematics=replace(spec.kinematics, model="/elsewhere/arm.xml"))
+    for other in (raised, moved, replace(spec, limits=None, kinematics=None)):
+        spec.check_robot(other)
+        other.check_robot(spec)
+        assert spec.diff(other) == [] and spec.diff(other, whole=True)
+    flanged = replace(spec, kinematics=replace(spec.kinematics, tool_frame="flange"))
+    assert spec.diff(flanged) == ["kinematics.tool_frame is tool, the other has flange"]
+
+
 def test_a_robot_with_nothing_in_common_is_told_in_one_short_line(spec: RobotSpec) -> None:
     aloha = RobotSpec.load(assets.find("robot", "aloha"))
     with pytest.raises(

@@ -294,4 +294,4 @@ def test_a_mistake_in_a_stream_is_named_by_its_path(change: dict, words: str) ->
 def test_where_a_robot_lives_in_ros_is_nothing_a_policy_depends_on() -> None:
     elsewhere = replace(SPEC, ros=())
     SPEC.check_robot(elsewhere)
-    assert not SPEC.diff(elsewhere) and SPEC.diff(elsewhere, ros=True)
+    assert not SPEC.diff(elsewhere) and SPEC.diff(elsewhere, whole=True)

@@ -58,6 +58,11 @@ def names(kind: Kind) -> list[str]:
     return sorted({hit.parent.name if kind == "policy" else hit.stem for hit in found})
 
 
+def is_shipped(kind: Kind, path: Path) -> bool:
+    """Whether it lies where shipped things of that kind do."""
+    return path.resolve().parent in {folder.resolve() for folder in _folders(kind)}
+
+
 def check_folder_writable(folder: Path, what: str = "output folder") -> None:
     """UserError unless `folder` can be made and written to; leaves the disk as it was. Call before long work."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -105,6 +110,10 @@ def _not_found(kind: Kind, text: str, path: Path) -> str:
         return f"policy {text}: a server will not do here, this needs the policy's files: give a name or a folder"
     if kind == "policy" and os.path.isdir(path):
         return f"{kind} {text!r}: the folder has no tandem.json, so it holds no checkpoint"
+    if kind == "robot" and _is_one("policy", path):
+        robots = sorted(str(file.parent) for file in path.glob("robots/*/robot_spec.yaml"))
+        hint = f"; give one of its robots: {', '.join(robots)}" if robots else ""
+        return f"checkpoint {text}: no robot_spec.yaml{hint}"
     if kind == "robot" and os.path.isdir(path):
         return f"dataset {text}: no meta/robot_spec.yaml; draft one with vla spec init {text}"
     shipped = names(kind)

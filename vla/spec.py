@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
+from vla import assets
 from vla.errors import UserError
 from vla.strict import parse, read_yaml, to_plain
 
@@ -216,7 +217,14 @@ class RobotSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> "RobotSpec":
-        return cls.from_dict(read_yaml(Path(path), "robot spec"), str(path))
+        """A model that lies beside the file is named by its whole path then; a shipped one by its name."""
+        spec = cls.from_dict(read_yaml(Path(path), "robot spec"), str(path))
+        if spec.kinematics is None:
+            return spec
+        model = Path(path).absolute().parent / spec.kinematics.model
+        if not os.path.isfile(model) or assets.is_shipped("robot", model):
+            return spec
+        return replace(spec, kinematics=replace(spec.kinematics, model=str(model)))
 
     def to_dict(self) -> dict[str, Any]:
         return to_plain(self)
@@ -298,26 +306,27 @@ class RobotSpec:
         except ValueError as error:
             raise UserError(f"robot spec: {error}") from None
 
-    def diff(self, other: "RobotSpec", other_name: str = "the other", ros: bool = False) -> list[str]:
+    def diff(self, other: "RobotSpec", other_name: str = "the other", whole: bool = False) -> list[str]:
         """One line per entry that differs, such as `action.fields[2].size is 2, the other has 1 (gripper)`.
 
-        ros: compare also where the robot lives in ROS, which no policy depends on.
+        whole: compare also what makes no other robot: where it lives in ROS, its limits, where its model lies, and
+        kinematics of which only one of the two says something.
         """
         mine, theirs = (spec.to_dict() for spec in (self, other))
-        for plain in () if ros else (mine, theirs):
-            plain.pop("ros", None)
+        beside = ("ros", "limits") if self.kinematics and other.kinematics else ("ros", "limits", "kinematics")
+        for plain in () if whole else (mine, theirs):
+            for name in beside:
+                plain.pop(name, None)
+            plain.get("kinematics", {}).pop("model", None)
         return list(_differences("", mine, theirs, other_name))
 
     def check_robot(self, robot: "RobotSpec") -> None:
         """UserError if `robot` is not what a policy trained for this spec may drive: with the entries that differ, or
-        with what each robot is where they are many.
-
-        Limits and kinematics too; where this spec says nothing of them, the robot may have its own.
+        with what each robot is where they are many. The limits are the robot's own.
         """
-        known = replace(self, limits=self.limits or robot.limits, kinematics=self.kinematics or robot.kinematics)
-        differing = known.diff(robot, "the robot")
+        differing = self.diff(robot, "the robot")
         if len(differing) > MOST_DIFFERENCES:
-            both = f"{self.summary}; and this is {robot.summary}; vla spec diff lists {len(differing)} differences"
+            both = f"{self.summary}; and this is {robot.summary}; vla spec diff lists what differs"
             raise UserError(f"this policy was trained for another robot: {both}")
         if differing:
             raise UserError(f"this policy was trained for another robot: {'; '.join(differing)}")

@@ -23,7 +23,7 @@ from vla.data.live import LiveRecorder
 from vla.data.publish import live_folder, publish, recorded_takes
 from vla.data.spool import read_frames, read_take
 from vla.errors import UserError
-from vla.spec import Camera
+from vla.spec import Camera, RobotSpec
 
 
 def open_dataset(out: Path):
@@ -148,6 +148,16 @@ def test_another_robots_dataset_is_refused(tmp_path):
     other = replace(TINY, name="other")
     with pytest.raises(UserError, match="another robot"), LiveRecorder(out, other, NOTHING_RESERVED):
         pass
+
+
+def test_limits_may_be_raised_between_two_sessions(tmp_path):
+    out, slower = tmp_path / "data", replace(TINY, limits=replace(TINY.limits, tool_speed=0.1))
+    for spec in (slower, TINY):
+        with LiveRecorder(out, spec, NOTHING_RESERVED) as recorder:
+            record(recorder, "a", 3, success=True)
+        publish(out, spec)
+    assert len(recorded_takes(out)) == 2
+    assert RobotSpec.load(out / "meta" / "robot_spec.yaml").limits == TINY.limits, "those of the last session"
 
 
 def test_no_recording_begins_below_the_reserve_and_it_is_said(tmp_path):

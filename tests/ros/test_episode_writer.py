@@ -11,7 +11,7 @@ from vla.data.episode import Episode, Frame
 from vla.data.recorder import EpisodeRecorder
 from vla.data.rosbag2.frames import Step, stamp_columns
 from vla.errors import UserError
-from vla.spec import Camera, RosStream
+from vla.spec import Box, Camera, Limits, RosStream
 from vla_ros.episode_writer import EpisodeWriter, check_out, check_task
 
 SPEC = replace(FAKE, cameras=(Camera("front", 32, 48),))
@@ -31,6 +31,10 @@ def test_episodes_are_written_as_they_come_and_one_without_words_is_left_out(tmp
     assert (writer.count, writer.frames, writer.failed) == (2, 3, "")
     assert said == ["an episode without words is left out: set the parameter task"]
     check_out(str(tmp_path / "out"), SPEC)
+    limits = Limits(((-1.0, 1.0),), (1.0,), (1.0,), (1.0,), 0.1, Box(*((-1.0, 1.0),) * 3))
+    check_out(str(tmp_path / "out"), replace(SPEC, limits=limits))
+    with pytest.raises(UserError, match="out is of another robot: rate_hz is 7"):
+        check_out(str(tmp_path / "out"), replace(SPEC, rate_hz=7.0))
 
 
 def test_an_episode_that_cannot_be_written_is_told_and_what_was_written_before_is_whole(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from vla import assets
 from vla.cli.arguments import existing_folder
 from vla.cli.common import add_command, add_group
 from vla.errors import UserError
+
+if TYPE_CHECKING:
+    from vla.robots.base import Robot
 
 
 def add(commands: Any) -> None:
@@ -37,23 +41,38 @@ def _init(args: argparse.Namespace) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     print(text, end="")
-    print(f"# {file}: {sum('check' in line for line in text.splitlines()[2:])} lines to check by eye")
+    print(f"# {file}: {_to_check(text)} lines to check by eye")
 
 
 def _check(args: argparse.Namespace) -> None:
     from vla.spec import RobotSpec
+    from vla.streams import sources
 
-    spec = RobotSpec.load(assets.find("robot", args.spec))
-    spec.check_ros()
+    file = assets.find("robot", args.spec)
+    spec = RobotSpec.load(file)
+    for kind in ("camera", "state", "action") if spec.ros else ():
+        sources(spec, kind)
+    guarded = spec.limits is not None and spec.kinematics is not None
+    if guarded:
+        from vla.runtime.guarded import GuardedRobot
+
+        GuardedRobot(cast("Robot", SimpleNamespace(spec=spec)))  # which does no more than look at its spec
     print(spec.summary)
-    limits = "given" if spec.limits else "not given"
-    print(f"{spec.rate_hz:g} Hz; gripper {spec.action.gripper or 'none'}; limits {limits}")
+    gate = "ready" if guarded else "needs limits and kinematics (docs/safety.md)"
+    print(f"{spec.rate_hz:g} Hz; gripper {spec.action.gripper or 'none'}; safety gate: {gate}")
+    if left := _to_check(file.read_text(encoding="utf-8")):
+        print(f"lines that still say check: {left}; look at each, then remove the word")
+
+
+def _to_check(text: str) -> int:
+    """How many lines of a draft have `check` in their comment."""
+    return sum("check" in line.partition("#")[2] for line in text.splitlines() if not line.startswith("#"))
 
 
 def _diff(args: argparse.Namespace) -> int:
     from vla.spec import RobotSpec
 
     mine, theirs = (RobotSpec.load(assets.find("robot", name)) for name in (args.a, args.b))
-    lines = mine.diff(theirs, args.b, ros=True)
+    lines = mine.diff(theirs, args.b, whole=True)
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0

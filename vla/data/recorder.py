@@ -24,7 +24,7 @@ OF_LEROBOT = frozenset(DEFAULT_FEATURES)
 
 
 class EpisodeRecorder:
-    """Writes whole episodes into a dataset at `root`, a new one or one that is there; `close` makes it readable.
+    """Writes whole episodes into a dataset at `root`, a new one or one of the same robot; `close` makes it readable.
 
     Timestamps are frame_index / fps, as LeRobot demands. Columns beside observations and action: subtask, progress,
     target_pixel, goal_pixel, next.success, disturbed, executed; not so without `labels`, for episodes that others
@@ -44,10 +44,10 @@ class EpisodeRecorder:
         how: dict[str, Any] = {"rgb_encoder": RECORDING, "encoder_threads": 1, "streaming_encoding": True}
         if root.exists():
             self._dataset = _Recording.resume(name, root=root, **how)
-            return
-        columns = features(spec, labels) | dict(extra or {})
-        fps = spec.fps
-        self._dataset = _Recording.create(name, fps, columns, root=root, robot_type=spec.name, **how)
+        else:
+            columns = features(spec, labels) | dict(extra or {})
+            fps = spec.fps
+            self._dataset = _Recording.create(name, fps, columns, root=root, robot_type=spec.name, **how)
         spec.save(self._dataset.root / "meta" / "robot_spec.yaml")
 
     def write(self, episode: Episode) -> None:

@@ -30,6 +30,8 @@ class GuardedRobot:
         self.robot = robot
         self.gate = SafetyGate(spec, rate_hz=spec.rate_hz)
         self._scale = si_scale(spec.state)
+        if self.gate.layout.gripper_size and "gripper" not in spec.state_slices:
+            raise UserError(f"robot spec: {spec.name}: its action has a gripper, its state has none to begin from")
 
     def reset(self, seed: int | None) -> Observation:
         """Begin again, at rest; RuntimeError while the robot moves."""

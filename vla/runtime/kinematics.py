@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -36,7 +37,11 @@ class ArmKinematics:
     """
 
     def __init__(self, kinematics: Kinematics) -> None:
-        path = assets.find("robot", kinematics.model)
+        try:
+            path = assets.find("robot", kinematics.model)
+        except UserError:
+            what = f"kinematics.model: there is no file {kinematics.model}, neither beside the spec nor in {Path.cwd()}"
+            raise UserError(what) from None
         try:
             self._model = mujoco.MjModel.from_xml_path(str(path))
         except ValueError as error:

@@ -78,9 +78,9 @@ class SafetyGate:
     ) -> None:
         limits = limits or spec.limits
         if limits is None:
-            raise UserError(f"robot spec: {spec.name} has no limits; add them to the spec, or give them to the gate")
+            raise UserError(f"robot spec: {spec.name} has no limits; add them to the spec: docs/safety.md")
         if spec.kinematics is None:
-            raise UserError(f"robot spec: {spec.name} has no kinematics, so the tool's limits cannot be checked")
+            raise UserError(f"robot spec: {spec.name} has no kinematics; add them to the spec: docs/safety.md")
         self.spec = replace(spec, limits=limits)
         self.settings = settings or GateSettings()
         self.layout = ActionLayout(self.spec)
