@@ -112,8 +112,8 @@ class ManyPolicy:
         there = ", ".join(self.robots)
         if robot is None:
             raise UserError(
-                f"this policy is of several robots ({there}): say which with --robot NAME, or make one of one with "
-                "vla export --robot NAME"
+                f"this policy is of several robots ({there}): make a policy of one of them with vla export --robot "
+                "NAME; vla serve takes --robot NAME too"
             )
         name = robot if isinstance(robot, str) else robot.name
         if name not in self.robots:

@@ -180,7 +180,7 @@ def test_a_robot_that_is_none_of_them_is_told_which_there_are(run: Path) -> None
     slower = RobotSpec(CRANE.name, 15, CRANE.cameras, CRANE.state, CRANE.action)
     with pytest.raises(UserError, match=r"for another robot: rate_hz is 30.0, the robot has 15$"):
         TandemPolicy.from_pretrained(run / "policy", robot=slower)
-    with pytest.raises(UserError, match=r"of several robots \(dot, crane\): say which with --robot"):
+    with pytest.raises(UserError, match=r"of several robots \(dot, crane\): make a policy of one of them with vla exp"):
         TandemPolicy.from_pretrained(run / "policy")
     with pytest.raises(UserError, match="the robots dot, crane; cran is none of them"):
         TandemPolicy.from_pretrained(run / "policy", robot="cran")
@@ -190,8 +190,18 @@ def test_commands_that_cannot_know_the_robot_ask_for_it(run: Path, tmp_path: Pat
     for words in (["serve", "--port", "0"], ["export", "--out", str(tmp_path / "one")]):
         assert main([*words, "--policy", str(run / "policy")]) == 2
         err = capsys.readouterr().err
-        assert "of several robots (dot, crane): say which with --robot" in err and err.count("\n") == 1
+        assert "of several robots (dot, crane): make a policy of one of them with vla export --robot NAME" in err
+        assert err.count("\n") == 1
     assert not (tmp_path / "one").exists()
+
+
+def test_its_folder_has_no_spec_but_those_of_its_robots(run: Path, capsys) -> None:
+    assert main(["spec", "check", str(run / "policy")]) == 2
+    robots = [str(run / "policy" / "robots" / name) for name in ("crane", "dot")]
+    assert f"checkpoint {run / 'policy'}: no robot_spec.yaml; give one of its robots: {', '.join(robots)}\n" in (
+        capsys.readouterr().err
+    )
+    assert main(["spec", "check", robots[0]]) == 0
 
 
 def test_it_survives_the_disk_and_gives_policies_of_one_robot(run: Path, tmp_path: Path) -> None:
@@ -251,6 +261,14 @@ def test_two_specs_of_one_name_are_taken_for_a_mistake(episodes, tmp_path) -> No
     caches = [FrameCache.open(folder) for folder in (episodes, tmp_path / "other")]
     with pytest.raises(UserError, match=r"rate_hz is 20.0, .* has 25.0; if they are two, give each spec a name"):
         Examples(caches, fit_normalizer(caches))
+
+
+def test_limits_that_were_raised_between_two_recordings_make_no_other_robot(episodes, tmp_path) -> None:
+    shutil.copytree(episodes, tmp_path / "other")
+    limits = Limits(((-3.0, 3.0),), (1.0,), (1.0,), (1.0,), 1.0, Box(*((-1.0, 1.0),) * 3))
+    replace(DOT, limits=limits).save(tmp_path / "other" / "robot_spec.yaml")
+    caches = [FrameCache.open(folder) for folder in (episodes, tmp_path / "other")]
+    assert len(Examples(caches, fit_normalizer(caches))) == 2 * len(caches[0])
 
 
 # --- one robot -------------------------------------------------------------------------------------------------------
