@@ -21,8 +21,9 @@ from vla.training.delays import DelayConfig
 class TandemConfig(PreTrainedConfig):
     """A new policy: `s2` says where S2 comes from, S1 starts from nothing. With `--policy.path` both come from there.
 
-    s2: a shipped policy, a checkpoint or a folder that holds S2 alone. robot: spec of the dataset's robot, a shipped
-    name or a file, for a dataset without `meta/robot_spec.yaml`. fast, replan_steps: as in a recipe of `vla train`.
+    s2: a shipped policy, a checkpoint or a folder that holds S2 alone. s2_cameras: what it looks through, if the robot
+    has other names for its cameras. robot: spec of the dataset's robot, a shipped name or a file, for a dataset without
+    `meta/robot_spec.yaml`. fast, replan_steps: as in a recipe of `vla train`.
     train_s2: actions also teach S2; else it stays as it is.
     ages: how many frames ago S2 may have looked, in training. LeRobot loads one fixed grid of past frames for every
     sample; the age drawn as `delays` says becomes the nearest of these.
@@ -30,6 +31,7 @@ class TandemConfig(PreTrainedConfig):
     """
 
     s2: str | None = None
+    s2_cameras: tuple[str, ...] = ()
     robot: str | None = None
     fast: FastConfig = field(default_factory=FastConfig)
     replan_steps: int = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def new_policy(config: TandemConfig, dataset: Any) -> TandemPolicy:
     if config.fast.head == "fast":
         raise UserError("policy.fast.head=fast: its action tokens are fitted by vla train; begin from such a policy")
     slow = SlowSystem.from_pretrained(_s2_folder(config.s2))
+    slow.config = replace(slow.config, cameras=tuple(config.s2_cameras) or slow.config.cameras)
+    for option, cameras in (("s2_cameras", slow.config.cameras), ("fast.cameras", config.fast.cameras)):
+        missing = [camera for camera in cameras if camera not in spec.camera_names]
+        if missing:
+            raise UserError(
+                f"policy.{option}: robot {spec.name} has no camera {missing[0]}; give --policy.{option}=[NAME], of "
+                f"{', '.join(spec.camera_names)}"
+            )
     fast = FastSystem(config.fast, spec.state_size, spec.action_size, slow.latent_shape)
     normalizer = Normalizer.fit(*read_motion(Path(dataset.root)))
     return TandemPolicy(spec, slow, fast, normalizer, HalvesConfig(config.fast, config.replan_steps))

@@ -1,6 +1,7 @@
 """The tandem policy behind LeRobot's interface acts, learns and refuses as `vla` does."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from vla import tandem
 from vla.errors import UserError
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import ControlLoop, Timing
+from vla.s1.system import FastConfig
 from vla.spec import RobotSpec
 from vla.training.delays import DelayConfig
 
@@ -185,6 +187,23 @@ def test_a_new_policy_says_what_it_lacks(tiny, meta, changes, complaint):
     with pytest.raises(UserError) as refusal:
         TandemPolicy(new_config(tiny.tandem.spec, **changes), dataset_meta=meta)
     assert complaint in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_robot_may_have_other_names_for_its_cameras(dataset, untrained, tmp_path):
+    spec = RobotSpec.load(untrained / "robot_spec.yaml")
+    cameras = tuple(replace(camera, name=name) for camera, name in zip(spec.cameras, ("top", "hand"), strict=True))
+    renamed, meta = replace(spec, cameras=cameras), SimpleNamespace(root=dataset, fps=20)
+    renamed.save(tmp_path / "arm.yaml")
+    given = {"s2": str(untrained), "robot": str(tmp_path / "arm.yaml")}
+    fast = FastConfig(("top", "hand"), channels=(16,) * 4, width=32, layers=1, heads=2, mlp=32, horizon=8)
+    with pytest.raises(UserError, match=r"no camera front; give --policy\.s2_cameras=\[NAME\], of top, hand"):
+        TandemPolicy(new_config(renamed, **given, fast=fast), dataset_meta=meta)
+    with pytest.raises(UserError, match=r"no camera front; give --policy\.fast\.cameras=\[NAME\], of top, hand"):
+        TandemPolicy(new_config(renamed, **given, s2_cameras=("top",)), dataset_meta=meta)
+    policy = TandemPolicy(new_config(renamed, **given, s2_cameras=("top",), fast=fast), dataset_meta=meta)
+    policy.save_pretrained(tmp_path / "policy")
+    again = TandemPolicy.from_pretrained(tmp_path / "policy")
+    assert again.tandem.s2.config.cameras == ("top",) and again.tandem.s1.config.cameras == ("top", "hand")
 
 
 def test_a_dataset_without_a_robot_is_refused(tiny, meta):
