@@ -174,7 +174,7 @@ def test_a_run_of_words_alone_leaves_an_s2(recipe, stills, tmp_path) -> None:
 def test_a_run_can_start_from_a_policy(recipe, episodes, stills, tmp_path) -> None:
     change(recipe, stages=TINY["stages"][:2])
     train([episodes, stills], tmp_path / "first", recipe, "cpu")
-    change(recipe, stages=TINY["stages"][1:2])
+    change(recipe, stages=TINY["stages"][1:2], slow={})
     policy = str(tmp_path / "first" / "policy")
     train([episodes], tmp_path / "second", recipe, "cpu", policy=policy)
     before, after = (TandemPolicy.from_pretrained(tmp_path / name / "policy") for name in ("first", "second"))
