@@ -1,12 +1,13 @@
 """Recipes are strict, and a run goes through their stages, resumes, and refuses what it cannot do."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from dot_world import SIZE, SPEC, TASKS
+from dot_world import SIZE, SPEC, TASKS, write_episodes
 
 from vla import assets
 from vla.data.annotations import Annotation, Source, Words, write_annotations
@@ -131,6 +132,33 @@ def test_a_run_goes_through_its_stages_and_resumes(recipe, episodes, stills, tmp
     change(recipe, seed=1)
     with pytest.raises(UserError, match="holds a run with another recipe"):
         train([episodes, stills], out, recipe, "cpu")
+
+
+def test_a_run_goes_on_only_with_what_its_datasets_held(recipe, episodes, stills, tmp_path) -> None:
+    """A policy's weights and the units of its states and actions are of the same episodes."""
+    mine, scenes, out = tmp_path / "mine", shutil.copytree(stills, tmp_path / "stills"), tmp_path / "run"
+    shutil.copytree(episodes, mine)
+    change(recipe, stages=TINY["stages"][:2])
+    train([mine, scenes], out, recipe, "cpu")
+    policy = {path.name: path.read_bytes() for path in (out / "policy").iterdir() if path.is_file()}
+
+    shutil.rmtree(mine)
+    write_episodes(mine, episodes=25, length=6, seed=1)
+    with pytest.raises(UserError, match=r"holds a run on other contents of \S+mine; choose another --out"):
+        train([mine, scenes], out, recipe, "cpu")
+    assert {path.name: path.read_bytes() for path in (out / "policy").iterdir() if path.is_file()} == policy
+
+    shutil.rmtree(mine)
+    shutil.copytree(episodes, mine)
+    meta = json.loads((scenes / "meta.json").read_text())
+    (scenes / "meta.json").write_text(json.dumps(meta | {"seed": 1}))
+    with pytest.raises(UserError, match=r"holds a run on other contents of \S+stills; choose another --out"):
+        train([mine, scenes], out, recipe, "cpu")
+
+    run = json.loads((out / "run.json").read_text())
+    del run["content"]  # as older runs were begun
+    (out / "run.json").write_text(json.dumps(run))
+    train([mine, scenes], out, recipe, "cpu")
 
 
 def test_who_drove_is_asked_of_datasets_that_say_it_and_belongs_to_the_run(recipe, episodes, stills, tmp_path) -> None:

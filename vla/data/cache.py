@@ -183,7 +183,7 @@ def build_cache(
 
     root = Path(dataset).resolve()
     folder = Path(out).resolve() if out else root / "cache"
-    source = _source(root)
+    source = source_of(root)
     if (folder / "meta.json").is_file():
         cache = FrameCache.open(folder)
         says_who = (folder / "person.npy").is_file() or LABEL_COLUMNS["person"] not in read_info(root)["features"]
@@ -244,8 +244,8 @@ def _picture_bytes(cache: FrameCache) -> int:
     return sum((cache.folder / f"{name}.jpeg").stat().st_size for name in cache.images)
 
 
-def _source(root: Path) -> dict[str, Any]:
-    """What tells whether a cache still belongs to its dataset, also to a copy of it.
+def source_of(root: Path) -> dict[str, Any]:
+    """What tells whether a cache still belongs to its dataset, or a run to its data; a copy of it is the same.
 
     Names and sizes of its files, and what is in the metadata and in small files of numbers.
     """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vla import assets
-from vla.data.cache import LABEL_COLUMNS, FrameCache, build_cache
+from vla.data.cache import LABEL_COLUMNS, FrameCache, build_cache, source_of
 from vla.data.lerobot_v3 import read_info
 from vla.errors import UserError
 from vla.spec import RobotSpec
@@ -43,6 +45,16 @@ def find_datasets(datasets: Sequence[Path], weights: Sequence[float]) -> Data:
 def open_cache(folder: Path) -> FrameCache:
     """Of a LeRobot dataset, built if need be, or a cache itself."""
     return build_cache(folder) if _is_dataset(folder) else FrameCache.open(folder)
+
+
+def content_of(folder: Path, data: Data) -> Any:
+    """What changes with the episodes or still scenes in one of the folders of `data`."""
+    if folder in data.stills:
+        made = hashlib.sha256((folder / "meta.json").read_bytes()).hexdigest()
+        return {"sha256": made, "words": (folder / "words.jsonl").stat().st_size}
+    if _is_dataset(folder):
+        return source_of(folder)
+    return FrameCache.open(folder).meta.get("source")
 
 
 def says_who_drove(folder: Path) -> bool:

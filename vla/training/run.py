@@ -1,7 +1,7 @@
 """A whole training run: the stages of a recipe, one after the other, over datasets of episodes and still scenes.
 
 The folder of a run:
-    run.json     recipe, datasets and start; what it was started with, it goes on with (`vla.training.run_file`)
+    run.json     recipe, datasets and start: what it was started with, it goes on with (`vla.training.run_file`)
     1-words/ ... one folder per stage (`vla.training.loop`)
     latents/     what S2 thought of every frame, for S1's stage
     policy/      the newest whole policy, a checkpoint of `vla.tandem`
@@ -89,7 +89,7 @@ def train(
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
     if drivers and not any(says_who_drove(folder) for folder in data.episodes):
         raise UserError("train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do")
-    begun_with = RunFile.of(plan, datasets, weights, drivers, policy, s2)
+    begun_with = RunFile.of(plan, datasets, data, weights, drivers, policy, s2)
     begun_with.check(out)
     run = _Run(plan, data, out, place, start, slow, drivers)
     with leader_first():

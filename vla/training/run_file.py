@@ -12,6 +12,7 @@ from vla.errors import UserError
 from vla.s2.hub import version_of
 from vla.strict import parse
 from vla.tandem import SLOW_FOLDER
+from vla.training.datasets import Data, content_of
 from vla.training.examples import DriverWeights
 from vla.training.recipe import Recipe
 
@@ -21,28 +22,34 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class RunFile:
-    """datasets: folders, with their weights if they have any. start: whose weights it began with, None: nobody's."""
+    """datasets: folders, with their weights if they have any. start: whose weights it began with, None: nobody's.
+
+    content: folder -> what its episodes or still scenes are told by.
+    """
 
     recipe: Recipe
     datasets: list[str] | dict[str, float]
     drivers: dict[str, float] | None
     start: dict[str, Any] | None
+    content: dict[str, Any]
 
     @classmethod
     def of(
         cls,
         recipe: Recipe,
         datasets: Sequence[Path],
+        data: Data,
         weights: Sequence[float] | None,
         drivers: DriverWeights | None,
         policy: str | None,
         s2: str | None,
     ) -> RunFile:
-        """As `vla.training.run.train` takes them."""
+        """As `vla.training.run.train` takes them. data: what the datasets hold."""
         folders: list[str] | dict[str, float] = [str(folder.resolve()) for folder in datasets]
+        content = {str(folder.resolve()): content_of(folder, data) for folder in datasets}
         if weights and any(weight != 1 for weight in weights):
             folders = dict(zip(folders, weights, strict=True))
-        return cls(recipe, folders, asdict(drivers) if drivers else None, _start(policy, s2))
+        return cls(recipe, folders, asdict(drivers) if drivers else None, _start(policy, s2), content)
 
     def check(self, out: Path) -> None:
         """UserError unless `out` holds this run, or nothing yet."""
@@ -67,6 +74,10 @@ class RunFile:
         differing = next((what for what, agrees in same.items() if not agrees), None)
         if differing:
             raise UserError(f"{out} holds a run with another {differing}; choose another --out")
+        was = known.get("content", {})  # which older runs do not say
+        for folder, content in self.content.items():
+            if was.get(folder, content) != content:
+                raise UserError(f"{out} holds a run on other contents of {folder}; choose another --out")
 
     def write(self, out: Path) -> None:
         """Make `out` this run's folder, if it is not yet."""
