@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -225,6 +226,16 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it_before_any_wor
     code, out, err = run(capsys, *argv.replace("DATASET", str(tmp_path)).split())
     assert (code, out, err) == (2, "", f"vla: Python package {package} is missing: pip install 'vla[data]'\n")
     assert not Path("/tmp/never-made").exists()
+
+
+def test_unless_asked_otherwise_nothing_is_driven_on_the_seeds_that_are_tested_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("vla.teleop.command.teleop", given.append)
+    for words in ("", "--device scripted", "--seed 3"):
+        assert run(capsys, "teleop", "--out", "/tmp/never-made", *words.split()) == (0, "", "")
+    assert [options.seed for options in given] == [1_000_000, 1_000_000, 3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

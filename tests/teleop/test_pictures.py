@@ -12,6 +12,8 @@ from vla.teleop.command import TeleopOptions
 from vla.teleop.pictures import CameraPictures, TwinPictures
 
 PATIENCE_S = 300
+SEED = 69
+"""Where the first scene that comes has nothing to ask for but what is held out."""
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_an_environment_without_a_twin_shows_the_robots_own_pictures(tmp_path, m
         "SCENE = replace(ENVIRONMENTS['tabletop'], twin_size=0)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    body = choose_body(TeleopOptions("small_scene:SCENE", "web", tmp_path / "data"))
+    body = choose_body(TeleopOptions("small_scene:SCENE", "web", tmp_path / "data", 0))
     pictures = body.pictures()
     with body.make() as robot:
         seen = robot.reset(5)
@@ -71,6 +73,36 @@ def test_if_the_twin_cannot_be_drawn_people_see_the_robots_own_pictures(robot, c
         assert time.monotonic() < deadline
     assert pictures.newest()["front"].image is seen.images["front"]
     pictures.close()
+
+
+def laid(robot, seed):
+    robot.reset(seed)
+    return robot.environment.layout
+
+
+def test_scenes_for_a_person_ask_for_nothing_that_is_held_out(tmp_path):
+    body = choose_body(TeleopOptions("tabletop-suite", "web", tmp_path / "data", 0))
+    with body.make() as robot:
+        asked = set()
+        for seed in range(40):
+            robot.reset(seed)
+            asked.add({one.text: one.split for one in robot.instructions()}[robot.instruction])
+    assert asked == {"train"}
+
+
+def test_a_twin_has_the_scenes_of_the_robot_it_is_for(tmp_path):
+    """Where all that could be asked is held out, another scene is laid."""
+    body = choose_body(TeleopOptions("tabletop-suite", "web", tmp_path / "data", 0))
+    pictures = body.pictures()
+    with body.make() as robot, make_robot("tabletop-suite", render=False) as tested:
+        assert laid(robot, SEED) != laid(tested, SEED)
+        try:
+            pictures.offer(robot, SimpleNamespace(seed=SEED, captured=1.0))
+            large = shown(pictures, 0.5)["front"].image
+        finally:
+            pictures.close()
+        shrunk = large.reshape(96, 4, 96, 4, 3).mean((1, 3))
+        assert np.corrcoef(shrunk.ravel(), robot.observe().images["front"].ravel())[0, 1] > 0.95
 
 
 def test_a_robots_own_pictures_are_passed_on_as_they_are(robot):

@@ -16,6 +16,8 @@ from vla.errors import UserError
 Run = Callable[[argparse.Namespace], int | None]
 POLICY = "a shipped name, a folder or a hub id"
 DRIVER = f"{POLICY}, or a server: ws://HOST:PORT"
+TRAINING_SEED = 1_000_000
+"""Demonstrations of the very scenes that a policy is then tested on would teach it the answers."""
 
 
 def add_command(commands: Any, name: str, run: Run, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -47,6 +49,10 @@ def add_who_and_where(parser: argparse.ArgumentParser) -> None:
 def add_seed(parser: argparse.ArgumentParser, default: int = 0, why: str = "") -> None:
     told = f"seed of the first episode (default {default}{why})"
     parser.add_argument("--seed", type=whole(0), default=default, metavar="S", help=told)
+
+
+def add_training_seed(parser: argparse.ArgumentParser) -> None:
+    add_seed(parser, TRAINING_SEED, ": scenes that vla eval, from 0 on, does not ask for")
 
 
 def add_delays(parser: argparse.ArgumentParser) -> None:

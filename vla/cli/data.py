@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 from vla import assets
 from vla.cli import annotation, loading
 from vla.cli.arguments import environment, existing, existing_folder, whole
-from vla.cli.common import add_command, add_device, add_group, add_seed, add_workers, check_outputs, refuse, write_json
+from vla.cli.common import (
+    add_command,
+    add_device,
+    add_group,
+    add_training_seed,
+    add_workers,
+    check_outputs,
+    refuse,
+    write_json,
+)
 from vla.errors import UserError
 from vla.extras import RECORDING, need
 
 if TYPE_CHECKING:
     from vla.spec import RobotSpec
-
-
-TRAINING_SEED = 1_000_000
-"""Demonstrations of the very scenes that a policy is then tested on would teach it the answers."""
 
 
 def add(commands: Any) -> None:
@@ -37,7 +42,7 @@ def _add_collect(commands: Any) -> None:
     parser.add_argument("--env", required=True, type=environment, metavar="NAME", help="environment, such as tabletop")
     parser.add_argument("--episodes", type=whole(0), default=0, metavar="N", help="episodes to record (default 0)")
     parser.add_argument("--stills", type=whole(0), default=0, metavar="N", help="still scenes with words (default 0)")
-    add_seed(parser, TRAINING_SEED, ": scenes that vla eval, from 0 on, does not ask for")
+    add_training_seed(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the dataset; goes on if interrupted")
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family (default all)")
     parser.add_argument("--policy", metavar="P", help="who acts: a policy instead of the scripted experts")

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from vla.cli.arguments import above_zero, environment, one_of, port, seconds, whole, zero_or_more
-from vla.cli.common import DRIVER, add_command, add_dds_options, add_device, add_lerobot_robot, refuse, use_dds_options
+from vla.cli.common import (
+    DRIVER,
+    add_command,
+    add_dds_options,
+    add_device,
+    add_lerobot_robot,
+    add_training_seed,
+    refuse,
+    use_dds_options,
+)
 
 DEVICES = {
     "web": "a page in a browser (default)",
@@ -45,7 +54,7 @@ def add(commands: Any) -> None:
     add_device(parser, "--policy-device")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=port, default=0, metavar="N", help="default: a free one")
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the first scene (default 0)")
+    add_training_seed(parser)
     parser.add_argument("--operator", default="", metavar="NAME", help="recorded (default: your login)")
     parser.add_argument("--heartbeat", type=seconds, metavar="S", help="silence after which the arm holds")
     parser.add_argument("--preroll", type=seconds, default=0.5, metavar="S", help="recorded from before the start")

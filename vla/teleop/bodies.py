@@ -77,4 +77,9 @@ def _of_lerobot(spec: RobotSpec, config: Sequence[str]) -> BodyChoice:
 def _simulated(env: str) -> BodyChoice:
     entry = find_environment(env)
     spec = RobotSpec.load(assets.find("robot", entry.robot))
-    return BodyChoice(spec, lambda: make_robot(env), lambda: TwinPictures(env) if entry.twin_size else CameraPictures())
+    split = entry.practice.get("split", "all")  # what is recorded asks for nothing that vla eval holds out
+    return BodyChoice(
+        spec,
+        lambda: make_robot(env, split=split),
+        lambda: TwinPictures(env, split) if entry.twin_size else CameraPictures(),
+    )

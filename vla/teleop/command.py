@@ -35,10 +35,10 @@ class TeleopOptions:
     robot: str
     device: str
     out: Path
+    seed: int
     policy: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
-    seed: int = 0
     operator: str = ""
     heartbeat: float = HEARTBEAT_S
     preroll: float = 0.5

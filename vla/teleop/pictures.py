@@ -61,12 +61,13 @@ class CameraPictures:
 class TwinPictures(CameraPictures):
     """Large pictures from a twin of the simulation, drawn in a thread of its own, at most half of the time.
 
-    Should that fail, it says so once, and people see the robot's own images.
+    env, split: of the robot, which has the same scenes then. Should drawing fail, that is said once, and people see the
+    robot's own images.
     """
 
-    def __init__(self, env: str) -> None:
+    def __init__(self, env: str, split: str = "all") -> None:
         super().__init__()
-        self._env = env
+        self._env, self._split = env, split
         self._changed = threading.Condition()
         self._asked: tuple[int, float, Any] | None = None
         self._ended = self._failed = False
@@ -91,7 +92,7 @@ class TwinPictures(CameraPictures):
 
     def _draw(self) -> None:
         try:
-            with make_robot(self._env) as twin:
+            with make_robot(self._env, split=self._split) as twin:
                 self._follow(twin)
         except Exception as error:
             print(f"vla: no large pictures ({error}): these are the robot's own images", file=sys.stderr)
