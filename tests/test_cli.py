@@ -291,6 +291,24 @@ def test_the_model_is_loaded_on_the_device_that_is_asked_for(
     assert code == 2 and re.fullmatch(r"vla: (on cuda:1|device cuda:1: .* no CUDA device.*)", err.splitlines()[-1])
 
 
+def test_a_gpu_gets_one_copy_of_a_policy_unless_more_are_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 2, 5})
+    monkeypatch.setattr("vla.evaluation.evaluate.evaluate", lambda *how: given.append(how[-1]))
+    monkeypatch.setattr("vla.bench.latency.bench_latency", lambda _, out, workers, device: given.append(workers) or {})
+    monkeypatch.setattr("vla.data.collect.collect", lambda **how: given.append(how["workers"]))
+    collect = "collect --env tabletop --episodes 2 --out /tmp/never-made"
+    for argv in ("eval --policy tabletop", "bench latency", f"{collect} --policy tabletop"):
+        for words in ("", "--device cpu", "--workers 4"):
+            assert run(capsys, *argv.split(), *words.split())[0] == 0
+        assert given == [1, 3, 4], argv
+        given.clear()
+    assert run(capsys, *collect.split())[0] == 0 and given == [3]  # the experts need none
+
+
 @pytest.mark.parametrize(
     "command", ["collect", "data", "train", "eval", "rollout", "describe", "demo", "spec", "bench"]
 )

@@ -26,6 +26,11 @@ _PREFIX = "vla-"
 _TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)
 
 
+def default_workers(device: str = "cpu") -> int:
+    """One per core that this process may use; one in all where each would load a policy onto the same GPU."""
+    return 1 if device.startswith("cuda") else len(os.sched_getaffinity(0))
+
+
 @dataclass(frozen=True)
 class Maker:
     """How another process makes an object: "module:function" or "module:Class.method", and plain arguments."""

@@ -10,6 +10,8 @@ from typing import Any
 from vla.cli.arguments import above_zero, environment, existing_folder, one_of, whole
 from vla.cli.common import add_command, add_device, add_workers, check_outputs, refuse, write_json
 from vla.errors import UserError
+from vla.policies import device_of
+from vla.processes import default_workers
 
 DOCTOR_EPISODES = 24
 ENVIRONMENTS = {"suites": "metaworld"} | dict.fromkeys(("policies", "serve", "dds", "soak"), "tabletop")
@@ -104,6 +106,11 @@ def _bench(args: argparse.Namespace) -> None:
         write_json(args.json, document)
 
 
+def _players(args: argparse.Namespace) -> int:
+    """Processes that each load what they play with."""
+    return args.workers or default_workers(device_of(args.policy, args.device))
+
+
 def _sim(_: argparse.Namespace) -> Document:
     from vla.bench.sim import bench_sim
 
@@ -115,7 +122,7 @@ def _latency(args: argparse.Namespace) -> Document:
 
     tasks = default_tasks(args.env, args.tasks)
     study = Study(args.policy, args.peer, args.env, tasks, args.episodes or 200, args.seed)
-    return bench_latency(study, args.out or Path("outputs/latency"), args.workers, device=args.device)
+    return bench_latency(study, args.out or Path("outputs/latency"), _players(args), device=args.device)
 
 
 def _perturbations(args: argparse.Namespace) -> Document:
@@ -123,7 +130,7 @@ def _perturbations(args: argparse.Namespace) -> Document:
 
     study = Study(args.policy, args.env, tuple(args.tasks) or ("all",), args.episodes or 200, args.seed)
     out = args.out or Path("outputs/perturbations")
-    return bench_perturbations(study, out, args.workers, device=args.device)
+    return bench_perturbations(study, out, _players(args), device=args.device)
 
 
 def _policies(args: argparse.Namespace) -> Document:
@@ -133,7 +140,7 @@ def _policies(args: argparse.Namespace) -> Document:
     field = entrants(load_field(args.contest), args.only)
     tasks, seconds = tuple(args.tasks) or ("all",), args.seconds or 1800.0
     contest = Contest(tuple(args.dataset), seconds, args.env, tasks, args.episodes or 100, args.seed, args.device)
-    return bench_policies(contest, field, args.out or Path("outputs/policies"), args.workers)
+    return bench_policies(contest, field, args.out or Path("outputs/policies"), _players(args))
 
 
 def _serve(args: argparse.Namespace) -> Document:
@@ -183,7 +190,7 @@ def _suites(args: argparse.Namespace) -> Document:
         from vla.bench.suites import ExpertCheck, bench_experts, expert_tasks
 
         check = ExpertCheck(args.env, expert_tasks(args.env, args.tasks), args.episodes or 20, args.seed)
-        return bench_experts(check, args.workers, args.out or Path("outputs/experts"))
+        return bench_experts(check, args.workers or default_workers(), args.out or Path("outputs/experts"))
     from vla.evaluation.suites.listing import list_suites
 
     return list_suites()
@@ -192,7 +199,8 @@ def _suites(args: argparse.Namespace) -> Document:
 def _doctor(args: argparse.Namespace) -> Document:
     from vla.bench.doctor import bench_doctor, table
 
-    document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, args.workers)
+    workers = args.workers or default_workers()
+    document = bench_doctor(DOCTOR_EPISODES, args.trials, args.seed, args.rlds, workers)
     print(table(document))
     if args.table:
         args.table.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +211,8 @@ def _doctor(args: argparse.Namespace) -> Document:
 def _words(args: argparse.Namespace) -> Document:
     from vla.bench.words import bench_words
 
-    return bench_words(args.policy, args.env, args.scenes, args.seed, args.workers, device=args.device)
+    workers = args.workers or default_workers()  # they render: S2 is in this process
+    return bench_words(args.policy, args.env, args.scenes, args.seed, workers, device=args.device)
 
 
 def _teleop(args: argparse.Namespace) -> Document:

@@ -62,7 +62,8 @@ def add_delays(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=whole(1), default=os.cpu_count(), metavar="W", help="default: one per core")
+    told = "default: one per core; one in all where a policy is on a GPU"
+    parser.add_argument("--workers", type=whole(1), metavar="W", help=told)
 
 
 def add_lerobot_robot(parser: Any) -> None:

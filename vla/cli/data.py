@@ -21,6 +21,8 @@ from vla.cli.common import (
 )
 from vla.errors import UserError
 from vla.extras import RECORDING, need
+from vla.policies import device_of
+from vla.processes import default_workers
 
 if TYPE_CHECKING:
     from vla.spec import RobotSpec
@@ -65,13 +67,14 @@ def _collect(args: argparse.Namespace) -> None:
     from vla.robots.gym_sim import find_environment
 
     find_environment(args.env, args.task)
+    where = device_of(policy, args.device) if policy else "cpu"
     collect(
         env=args.env,
         episodes=args.episodes,
         seed=args.seed,
         out=args.out,
         policy=policy,
-        workers=args.workers,
+        workers=args.workers or default_workers(where),
         task=args.task,
         stills=args.stills,
         corrected=args.corrected,
@@ -107,14 +110,14 @@ def _import_rlds(args: argparse.Namespace) -> None:
     need("data", *RECORDING, "datasketches")
     from vla.data.rlds.importer import import_rlds
 
-    import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers)
+    import_rlds(args.directory, args.card, args.out, split=args.split, workers=args.workers or default_workers())
 
 
 def _import_hdf5(args: argparse.Namespace) -> None:
     need("data", *RECORDING, "datasketches", "h5py")
     from vla.data.hdf5.importer import import_hdf5
 
-    import_hdf5(args.path, args.card, args.out, args.split, args.instruction, args.workers)
+    import_hdf5(args.path, args.card, args.out, args.split, args.instruction, args.workers or default_workers())
 
 
 def _import_rosbag2(args: argparse.Namespace) -> None:

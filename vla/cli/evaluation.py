@@ -24,7 +24,8 @@ from vla.cli.common import (
     write_json,
 )
 from vla.errors import UserError
-from vla.policies import check_policy
+from vla.policies import check_policy, device_of
+from vla.processes import default_workers
 
 VARIANT_HELP = "two-speed (default), frozen, blind, deaf, synchronous or no-thoughts: other ways to run it"
 DELAYS = ("s2_delay", "s2_period", "s1_delay")
@@ -99,7 +100,8 @@ def _eval(args: argparse.Namespace) -> None:
         compare=args.compare,
         device=args.device,
     )
-    document = evaluate(args.policy, args.env, args.episodes, args.seed, options, args.workers)
+    workers = args.workers or default_workers(device_of(args.policy, args.device))
+    document = evaluate(args.policy, args.env, args.episodes, args.seed, options, workers)
     if args.json:
         write_json(args.json, document)
 

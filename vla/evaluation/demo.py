@@ -1,7 +1,6 @@
 """`make demo`: ten episodes of a policy with ten instructions, a video of them and a report."""
 
 import argparse
-import os
 import sys
 import tempfile
 from contextlib import ExitStack, closing
@@ -17,7 +16,8 @@ from vla.evaluation.pool import Job, play_all
 from vla.evaluation.report import write_report
 from vla.evaluation.setup import Setup, media_path
 from vla.evaluation.video import join_videos
-from vla.policies import check_policy
+from vla.policies import check_policy, device_of
+from vla.processes import default_workers
 from vla.runtime.loop import Policy, Timing
 
 EPISODES, SEED, S2_DELAY_S = 10, 500_000, 0.2
@@ -34,13 +34,14 @@ def demo(
 ) -> dict[str, Any]:
     """Play `episodes` scenes, going through the task families; writes rollout.mp4 and report.html to `out`.
 
-    workers: processes, by default one per core up to four. `loaded` is used instead of loading `policy`. Returns the
-    document of `vla.evaluation.evaluate`. Raises UserError for an unknown policy or a folder that cannot be written.
+    workers: processes, by default one per core up to four, and one where the policy is on a GPU. `loaded` is used
+    instead of loading `policy`. Returns the document of `vla.evaluation.evaluate`. Raises UserError for an unknown
+    policy or a folder that cannot be written.
     """
     if loaded is None:
         check_policy(policy)
     assets.check_folder_writable(out)
-    workers = workers or min(4, os.cpu_count() or 1)
+    workers = workers or min(4, default_workers(device_of(policy, device)))
     options = EvalOptions(timing=Timing(s2_delay=S2_DELAY_S))
     play = Play(timing=options.timing, choice="tour", words_every=WORDS_EVERY_S)
     jobs = [Job(index, SEED + index) for index in range(episodes)]
