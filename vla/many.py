@@ -137,7 +137,9 @@ class ManyPolicy:
         self.s2.save_pretrained(folder / SLOW_FOLDER, dtype)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> ManyPolicy:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu", s2_dtype: torch.dtype | None = torch.float32
+    ) -> ManyPolicy:
         """As `TandemPolicy.from_pretrained`, all robots of it."""
         folder = Path(folder)
         what, config = checkpoint_at(folder), read_config(folder)
@@ -146,18 +148,21 @@ class ManyPolicy:
             there = f"{what}: {ROBOTS_FOLDER}/{name}"
             spec, normalizer, tokens = read_robot(folder / ROBOTS_FOLDER / name, config.fast.head, there)
             embodiments[name] = Embodiment(spec, normalizer, cameras, tokens)
-        s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
+        s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER, s2_dtype)
         bodies = {name: one.body(config.fast.cameras) for name, one in embodiments.items()}
         shared = SharedFastSystem(config.fast, bodies, s2.latent_shape)
         load_weights(shared, folder / FAST_FILE, what)
         return cls(embodiments, s2.eval(), shared.eval(), config).to(device)
 
 
-def open_policy(folder: str | Path) -> TandemPolicy | ManyPolicy:
-    """A checkpoint of one robot or of several, to be trained; UserError as they raise it."""
+def open_policy(folder: str | Path, s2_dtype: torch.dtype | None = torch.float32) -> TandemPolicy | ManyPolicy:
+    """A checkpoint of one robot or of several, to be trained; UserError as they raise it.
+
+    s2_dtype: as `SlowSystem.from_pretrained` takes it.
+    """
     if (Path(folder) / ROBOTS_FILE).is_file():
-        return ManyPolicy.from_pretrained(folder)
-    return TandemPolicy.from_pretrained(folder, engine=False)
+        return ManyPolicy.from_pretrained(folder, s2_dtype=s2_dtype)
+    return TandemPolicy.from_pretrained(folder, engine=False, s2_dtype=s2_dtype)
 
 
 def _read_cameras(folder: Path, what: str) -> dict[str, dict[str, str]]:

@@ -203,21 +203,23 @@ class TandemPolicy:
         device: str | torch.device = "cpu",
         robot: RobotSpec | str | None = None,
         engine: bool = True,
+        s2_dtype: torch.dtype | None = torch.float32,
     ) -> TandemPolicy:
         """Load a checkpoint in float32; UserError says which part is missing, damaged or does not fit.
 
         robot: what it is to drive, or the name of that; UserError if it was trained for another. One of several robots
         (`vla.many`) must be told which. engine: use the S1 for CPUs if there is one; not for what changes the weights.
+        s2_dtype: as `SlowSystem.from_pretrained` takes it.
         """
         folder = Path(folder)
         what = checkpoint_at(folder)
         if (folder / ROBOTS_FILE).is_file():
             from vla.many import ManyPolicy
 
-            return ManyPolicy.from_pretrained(folder, device).of_robot(robot)
+            return ManyPolicy.from_pretrained(folder, device, s2_dtype).of_robot(robot)
         config = read_config(folder)
         spec, normalizer, tokens = read_robot(folder, config.fast.head, what)
-        s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER)
+        s2 = SlowSystem.from_pretrained(folder / SLOW_FOLDER, s2_dtype)
         s1 = FastSystem(config.fast, spec.state_size, spec.action_size, s2.latent_shape, tokens)
         load_weights(s1, folder / FAST_FILE, what)
         fast = None

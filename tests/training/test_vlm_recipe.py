@@ -19,6 +19,7 @@ from vla.cli import main
 from vla.errors import UserError
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.tandem import TandemPolicy
+from vla.training import loop, precision, run
 from vla.training.recipe import load_recipe
 from vla.training.run import train
 
@@ -89,6 +90,25 @@ def test_still_scenes_keep_it_talking(vlm, episodes, stills, tmp_path) -> None:
     policy = TandemPolicy.from_pretrained(tmp_path / "run" / "policy")
     assert {name.split(".")[1] for name in changed(policy.s2, vlm)} == {"connector", "text_model"}
     assert '"word_loss"' in (tmp_path / "run" / "2-joint" / "log.jsonl").read_text()
+
+
+def test_frozen_weights_stay_half_as_large_where_training_goes_on(vlm, episodes, tmp_path, monkeypatch) -> None:
+    """On a device that computes in bfloat16."""
+    monkeypatch.setattr(precision, "_cpu_is_quick", lambda: True)
+    frozen, trained = [], []
+
+    def look(stage, *how) -> None:
+        for found, wanted in ((frozen, False), (trained, True)):
+            found.append({p.dtype for p in stage.model.parameters() if p.requires_grad == wanted})
+        loop.fit(stage, *how)
+
+    monkeypatch.setattr(run, "fit", look)
+    stages = [{"stage": "joint", "joint": {"s1": FAST_STAGE}}]
+    recipe = write_recipe(tmp_path, vlm, stages, lora={"rank": 2}, dtype="bfloat16")
+    first = str(tmp_path / "first" / "policy")
+    for name, start in {"first": {}, "second": {"policy": first}, "third": {"s2": first}}.items():
+        train([episodes], tmp_path / name, recipe, "cpu", **start)
+    assert frozen == [{torch.bfloat16}] * 3 and trained == [{torch.float32}] * 3
 
 
 def test_a_vlm_that_is_not_there_is_said_before_anything_is_written(episodes, tmp_path) -> None:

@@ -367,8 +367,11 @@ class SlowSystem(nn.Module):
         return cls(model, processor, config).to(device)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, dtype: torch.dtype = torch.float32) -> SlowSystem:
-        """Load what `save_pretrained` wrote; UserError says which file is missing or broken."""
+    def from_pretrained(cls, folder: Path | str, dtype: torch.dtype | None = torch.float32) -> SlowSystem:
+        """Load what `save_pretrained` wrote; UserError says which file is missing or broken.
+
+        dtype: None is that of its configuration, for training (`vla.s2.parts.set_trained`).
+        """
         folder = Path(folder)
         for name in (CONFIG_FILE, QUERIES_FILE, "config.json", "model.safetensors"):
             if not (folder / name).is_file():
@@ -379,7 +382,7 @@ class SlowSystem(nn.Module):
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise UserError(f"S2 checkpoint {folder} cannot be read ({error}); save or download it again") from error
         config = parse(SlowConfig, settings, f"S2 checkpoint {folder}: {CONFIG_FILE}")
-        system = cls(*load_vlm(str(folder), dtype), config)
+        system = cls(*load_vlm(str(folder), dtype or getattr(torch, config.dtype)), config)
         if queries.shape != system.queries.shape:
             expected = tuple(system.queries.shape)
             raise UserError(f"S2 checkpoint {folder}: {QUERIES_FILE} is {tuple(queries.shape)}, expected {expected}")

@@ -75,9 +75,10 @@ def train(
     place = join(device_named(device))
     data = find_datasets(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
-    start = open_policy(policy) if policy else None
+    dtype = None if is_quick(place) else torch.float32
+    start = open_policy(policy, dtype) if policy else None
     torch.manual_seed(plan.seed)  # of the first values of what is new
-    taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER) if s2 else None
+    taken = SlowSystem.from_pretrained(Path(s2) / SLOW_FOLDER, dtype) if s2 else None
     known = start.s2 if start else taken
     if known:
         plan = _with_slow(plan, known.config)
