@@ -215,6 +215,14 @@ def test_s1_learns_to_go_where_the_latents_say(cache, examples, tmp_path, head) 
     assert results["gripper_wrong"] < 0.35
 
 
+@pytest.mark.parametrize("gripper", [(1.0, 1.0), (0.8, 1.0)])
+def test_a_gripper_that_stays_open_is_not_said_to_be_wrong(cache: FrameCache, gripper: tuple[float, float]) -> None:
+    action = np.array(cache.action)
+    action[:, 2] = np.random.default_rng(0).uniform(*gripper, len(action))
+    still = replace(cache, action=action, executed=action)
+    assert stage_for(still, Examples([still], fit_normalizer([still]))).evaluate()["gripper_wrong"] == 0
+
+
 def test_latents_are_computed_once_and_go_on_where_they_stopped(cache: FrameCache, tmp_path: Path) -> None:
     slow = small_slow_system(["go to the red square", "go to the blue square"], shape=SHAPE).eval()
     whole = compute_latents(slow, cache, tmp_path, stride=5, batch=16)

@@ -105,7 +105,6 @@ class FastStage:
 
     def _errors(self, frames: Int[np.ndarray, " n"], ages: Float[np.ndarray, " n"]) -> tuple[float, float]:
         device = next(self.model.parameters()).device
-        gripper = self.examples.spec.action_slices.get("gripper", slice(0, 0))
         errors, wrong = [], []
         sources, ages = self.examples.look_back(frames, ages, self.thoughts.stride)
         for start in range(0, len(frames), self.config.batch):
@@ -121,8 +120,14 @@ class FastStage:
             ).cpu()
             actions, valid = batch["actions"], batch["valid"]
             errors.append((said - actions).abs()[valid])
-            wrong.append((said[..., gripper].sign() != actions[..., gripper].sign())[valid])
-        return float(torch.cat(errors).mean()), float(torch.cat(wrong).float().mean()) if gripper.stop else 0.0
+            wrong.append((self._open(said) != self._open(actions))[valid.numpy()])
+        apart = np.concatenate(wrong)
+        return float(torch.cat(errors).mean()), float(apart.mean()) if apart.size else 0.0
+
+    def _open(self, actions: Float[Tensor, "n H A"]) -> Bool[np.ndarray, "n H G"]:
+        """Of normalised actions, where each gripper is more than half open."""
+        spec, robot = self.examples.spec, self.examples.normalizer.action.denormalize(actions.float().numpy())
+        return robot[..., spec.action_slices.get("gripper", slice(0, 0))] > spec.gripper_top / 2
 
 
 def fast_batch(
