@@ -69,6 +69,12 @@ def test_the_loss_falls_and_is_logged_and_drawn(tmp_path):
     assert stage.model.frozen.item() == 1.0
 
 
+def test_other_gpus_are_let_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    fit(LineStage(), replace(CONFIG, steps=2), tmp_path)  # the random state of GPUs that are not there cannot be had
+    assert lines(tmp_path)[-1]["kind"] == "held_out"
+
+
 def test_a_run_killed_with_kill_9_goes_on_along_the_same_curve(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fit(LineStage(), CONFIG, whole)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vla.ranks import is_split, own_part
 from vla.s2.system import SlowSystem
 from vla.training.loop import LoopConfig
-from vla.training.precision import mixed_precision
+from vla.training.precision import keeping_random_state, mixed_precision
 
 GB = 1e9
 
@@ -74,7 +74,7 @@ def estimate(
     recompute: as in `JointConfig`. Training is left as it was: no weight changes, nor the random state.
     """
     slow.train()
-    with torch.random.fork_rng(), mixed_precision(config.device, config.bf16):
+    with keeping_random_state(slow.device), mixed_precision(config.device, config.bf16):
         # The first pass warms up: kernels are chosen, caches filled.
         measured = [_measure(slow, images[:n], prompts[:n]) for n in (1, 1, 2)]
     model.zero_grad(set_to_none=True)

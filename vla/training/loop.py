@@ -42,7 +42,7 @@ from vla.ranks import (
 from vla.training.ahead import made_ahead
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from vla.training.curves import plot_curves
-from vla.training.precision import mixed_precision
+from vla.training.precision import keeping_random_state, mixed_precision
 from vla.training.progress import steps_bar
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -242,7 +242,7 @@ class _Run:
     def evaluate(self) -> None:
         if not takes_part(self.model):
             return
-        with self.averaged(), torch.random.fork_rng(), torch.no_grad():
+        with self.averaged(), keeping_random_state(self.device), torch.no_grad():
             self.model.eval()
             with mixed_precision(self.config.device, self.config.bf16):
                 results = self.stage.evaluate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
@@ -15,6 +16,11 @@ _FAST_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16")
 def mixed_precision(device: str, wanted: bool = True) -> torch.autocast:
     """Autocast to bfloat16 where it is wanted and quick: a CPU without the instructions for it is ten times slower."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=wanted and is_quick(device))
+
+
+def keeping_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn within leaves torch's random state, that of this one GPU too, as it was."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def is_quick(device: str) -> bool:
