@@ -49,8 +49,10 @@ def run(tmp_path_factory):
     for stage, steps in zip(plan["stages"], (2, 60, 2), strict=True):
         stage["loop"] |= {"steps": steps, "warmup": 1, "log_every": 2, "eval_every": max(2, steps // 6), "lr": 0.002}
         kind = stage["stage"]
-        stage.setdefault("words", {}).update({"images": 2, "captions": 1})
-        (stage["joint"]["s1"] if kind == "joint" else stage.setdefault("s1", {})).update({"batch": 8, "held_out": 8})
+        if kind != "s1":
+            stage.setdefault("words", {}).update({"images": 2, "captions": 1})
+        if kind != "words":
+            (stage["joint"] if kind == "joint" else stage)["s1"].update({"batch": 8, "held_out": 8})
     (folder / "tiny.yaml").write_text(yaml.safe_dump(plan))
     collect_stills(StillSettings("tabletop", 0, "lift", 96), 10, folder / "stills", workers=1)
     experts = {"tabletop": expert_maker(find_environment("tabletop")), "aloha": Wave}

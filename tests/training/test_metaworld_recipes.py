@@ -38,8 +38,10 @@ def test_the_mt10_recipe_trains_a_policy_that_drives(tmp_path):
     for stage in plan["stages"]:
         stage["loop"] |= {"steps": 2, "warmup": 1, "eval_every": 2}
         kind = stage["stage"]
-        stage.setdefault("words", {}).update({"images": 2, "captions": 1})
-        (stage["joint"]["s1"] if kind == "joint" else stage.setdefault("s1", {})).update({"batch": 4, "held_out": 4})
+        if kind != "s1":
+            stage.setdefault("words", {}).update({"images": 2, "captions": 1})
+        if kind != "words":
+            (stage["joint"] if kind == "joint" else stage)["s1"].update({"batch": 4, "held_out": 4})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plan))
     collect_stills(StillSettings("metaworld-mt10", 0, TASK, 128), 10, tmp_path / "stills", workers=1)
     with make_robot("metaworld", task=TASK) as robot:

@@ -79,11 +79,24 @@ def test_survives_writing_and_reading(recipe, tmp_path) -> None:
         ({"stage": "s1", "s1": {"held_out": 0}}, r"stages\[0\].s1.held_out is 0, it must be at least 1"),
         ({"stage": "words", "words": {"held_out": -1}}, r"stages\[0\].words.held_out is -1, it must be at least 0"),
         ({"stage": "s1", "loop": {"device": "cuda"}}, r"stages\[0\].loop.device is to be given with --device"),
+        ({"stage": "joint", "s1": {"batch": 24}}, r"stages\[0\].s1 is not read in a stage joint; give joint.s1"),
+        ({"stage": "s1", "words": {"images": 8}}, r"stages\[0\].words is not read in a stage s1"),
+        ({"stage": "words", "joint": {"words": 1.0}}, r"stages\[0\].joint is not read in a stage words"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(recipe, stage, message) -> None:
     change(recipe, stages=[stage])
     with pytest.raises(UserError, match=message):
+        load_recipe(recipe)
+
+
+def test_a_joint_stage_holds_out_what_the_words_stage_did(recipe) -> None:
+    words, joint = TINY["stages"][0], TINY["stages"][2]
+    for held_out in ({}, {"held_out": 5}):
+        change(recipe, stages=[words | {"words": {"held_out": 5}}, joint | {"words": held_out}])
+        load_recipe(recipe)
+    change(recipe, stages=[words, joint | {"words": {"held_out": 5}}])
+    with pytest.raises(UserError, match=r"stages\[1\].words.held_out is that of the words stage before it"):
         load_recipe(recipe)
 
 
@@ -215,6 +228,15 @@ def test_a_run_can_start_from_a_policy(recipe, episodes, stills, tmp_path) -> No
     before.save_pretrained(moved)
     with pytest.raises(UserError, match="holds a run with another --policy or --s2"):
         train([episodes], tmp_path / "second", recipe, "cpu", policy=str(moved))
+
+
+def test_a_joint_stage_asks_about_frames_although_the_words_stage_did_not(recipe, episodes, stills, tmp_path) -> None:
+    words, _, joint = TINY["stages"]
+    change(recipe, stages=[words, joint | {"words": WORDS | {"frames": 2}}])
+    train([episodes, stills], tmp_path / "run", recipe, "cpu")
+    logs = [(tmp_path / "run" / stage / "log.jsonl").read_text() for stage in ("1-words", "2-joint")]
+    assert ['"frames_place"' in log for log in logs] == [False, True]
+    assert ['"frame_target_px"' in log for log in logs] == [False, True]
 
 
 def test_what_the_data_cannot_give_is_said_before_anything_is_written(recipe, episodes, stills, tmp_path) -> None:

@@ -255,6 +255,14 @@ def test_what_does_not_fit_is_said_first(robots, message, episodes, crane, still
     assert not (tmp_path / "run").exists()
 
 
+def test_frames_are_asked_about_where_a_camera_sees_the_front(crane, stills, tmp_path) -> None:
+    stage = {"stage": "words", "loop": LOOP, "words": {"images": 2, "frames": 2}}
+    (tmp_path / "frames.yaml").write_text(yaml.safe_dump(TINY | {"stages": [stage]}))
+    with pytest.raises(UserError, match=r"words\.frames: no dataset of episodes has a camera front"):
+        train([stills, crane], tmp_path / "run", tmp_path / "frames.yaml", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_specs_of_one_name_are_taken_for_a_mistake(episodes, tmp_path) -> None:
     shutil.copytree(episodes, tmp_path / "other")
     RobotSpec("dot", 25, DOT.cameras, DOT.state, DOT.action).save(tmp_path / "other" / "robot_spec.yaml")

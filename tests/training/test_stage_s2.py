@@ -115,8 +115,10 @@ def test_a_batch_depends_on_the_step_alone(scenes):
     assert not equal(first, stage.batch(6))
 
 
-def test_the_last_tenth_of_few_scenes_is_held_out(scenes):
-    assert build(scenes).trained_scenes == 36
+def test_the_last_tenth_of_few_scenes_is_held_out_with_what_else_is_of_the_same_scene(scenes, tmp_path):
+    assert build(scenes).trained_scenes == 32  # each 8 may be moments of one scene
+    assert build(scenes, replace(CONFIG, held_out=0)).trained_scenes == 40
+    assert build(write_scenes(tmp_path / "few", 10), replace(CONFIG, held_out=1)).trained_scenes == 8
 
 
 def test_what_no_scene_is_held_out_for_is_not_measured(scenes, cache):

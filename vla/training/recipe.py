@@ -21,13 +21,20 @@ from vla.training.stage_s2 import WordsConfig
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage: which, how long and how fast (`loop`), and what it is fed (the key of its own name)."""
+    """One stage: which, how long and how fast (`loop`), and what it is fed: under its own name, in joint words too."""
 
     stage: Literal["words", "s1", "joint"]
     loop: LoopConfig = field(default_factory=LoopConfig)
     words: WordsConfig = field(default_factory=WordsConfig)
     s1: FastStageConfig = field(default_factory=FastStageConfig)
     joint: JointConfig = field(default_factory=JointConfig)
+
+    def __post_init__(self) -> None:
+        own = ("words", "joint") if self.stage == "joint" else (self.stage,)
+        for name, untouched in (("words", WordsConfig()), ("s1", FastStageConfig()), ("joint", JointConfig())):
+            if name not in own and getattr(self, name) != untouched:
+                instead = "; give joint.s1" if (self.stage, name) == ("joint", "s1") else ""
+                raise ValueError(f"{name} is not read in a stage {self.stage}{instead}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class Recipe:
                 if getattr(stage.loop, name) != getattr(LoopConfig(), name):
                     where = "at the top of the recipe" if name == "seed" else "with --device"
                     raise ValueError(f"stages[{i}].loop.{name} is to be given {where}")
+            before = [one.words.held_out for one in self.stages[:i] if one.stage == "words"]
+            if stage.stage == "joint" and before and stage.words.held_out not in (before[-1], WordsConfig.held_out):
+                raise ValueError(f"stages[{i}].words.held_out is that of the words stage before it: leave it out")
             delays = {"s1": stage.s1.delays, "joint": stage.joint.s1.delays}.get(stage.stage)
             if delays and delays.max_age > self.fast.max_age:
                 raise ValueError(

@@ -287,6 +287,9 @@ def _check(recipe: Recipe, data: Data, start: TandemPolicy | ManyPolicy | None, 
             )
         if kind != "words" and not data.episodes:
             raise UserError(f"train: stage {kind} needs episodes; add a --dataset made by vla collect --episodes N")
+    seen = {name for folder in data.episodes for name in spec_of(folder).camera_names}
+    if data.stills and any(stage.words.frames for stage in recipe.stages) and "front" not in seen:
+        raise UserError("train: words.frames: no dataset of episodes has a camera front, whose frames it asks about")
     if len(data.stills) > 1:
         raise UserError(f"train: {data.stills[0]} and {data.stills[1]} both hold still scenes; give one such folder")
     if kinds[0] != "words" and not recipe.slow.vlm and not has_s2:

@@ -25,7 +25,7 @@ Batch = dict[str, Any]
 class FastStageConfig:
     """batch: frames a step. state_noise: standard deviation, in normalised units, added to the state in training.
 
-    stride: S2 reads every stride-th frame of an episode. held_out: frames in an evaluation.
+    stride: S2 reads every stride-th frame of an episode, trained with S1 any. held_out: frames in an evaluation.
     """
 
     batch: int = 128

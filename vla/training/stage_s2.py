@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vla.data.cache import FrameCache
 from vla.data.slices import is_held_out
-from vla.data.stills import StillScenes
+from vla.data.stills import MOMENTS, StillScenes
 from vla.s2.labels import LabelConfig, LabelHeads
 from vla.s2.places import places_in, plain_words
 from vla.s2.small import SmallShape, small_slow_system
@@ -37,8 +37,8 @@ class WordsConfig:
     """images, questions: scenes a step and questions about each. captions, frames: further images a step, asked
     for what takes many words, and frames of episodes, where the latents must say what is to be used now.
 
-    held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it); without any, S2's
-    pointing and answers are not measured.
+    held_out: scenes at the end of the dataset that are never trained on (at most a tenth of it, and the moments before
+    that are of the first one's scene); without any, S2's pointing and answers are not measured.
     Weights of the losses follow; the word loss of the scenes has weight 1. place_words: of a place token within it.
     """
 
@@ -78,7 +78,7 @@ class WordsModel(nn.Module):
 class WordsStage:
     """A Stage of `vla.training.loop`.
 
-    scenes: still scenes. caches: opened frame caches of episodes, used if `config.frames`.
+    scenes: still scenes. caches: opened frame caches of episodes, used while `config.frames` is above 0.
     s2: to go on from; None starts anew, with a tokenizer of the sentences in the data, those of `others` too.
     """
 
@@ -94,15 +94,17 @@ class WordsStage:
     ) -> None:
         self.scenes = scenes
         self.config = config = config or WordsConfig()
-        self.caches = list(caches) if config.frames else []
+        self.caches = list(caches)
         torch.manual_seed(config.seed)
-        s2 = s2 or small_slow_system(sentences(scenes, [*self.caches, *others]), slow, shape)
+        told = self.caches if config.frames else []
+        s2 = s2 or small_slow_system(sentences(scenes, [*told, *others]), slow, shape)
         families = max(LabelConfig.families, len(scenes.families))
         labels = LabelConfig(classes=len(scenes.classes), grid=scenes.cells.shape[1], families=families)
         heads = LabelHeads(labels, s2.latent_shape, s2.map_widths)
         self.model: WordsModel = WordsModel(s2, heads)
-        self.held_out = min(config.held_out, len(scenes) // 10)
-        self.trained_scenes = len(scenes) - self.held_out
+        held_out = min(config.held_out, len(scenes) // 10)
+        whole = (len(scenes) - held_out) // MOMENTS * MOMENTS  # other moments of a scene are held out with it
+        self.trained_scenes = whole if held_out and whole else len(scenes) - held_out
         # Whole episodes are held out, one in twenty.
         self.frames = [np.flatnonzero(~is_held_out(cache.episode)) for cache in self.caches]
         self.held_out_frames = [np.flatnonzero(is_held_out(cache.episode)) for cache in self.caches]
@@ -173,7 +175,7 @@ class WordsStage:
         rng = np.random.default_rng(self.config.seed)
         held_out = np.arange(self.trained_scenes, len(self.scenes))
         results = self._pointing(held_out, rng) | self._answers(held_out, rng)
-        if any(len(rows) for rows in self.held_out_frames):
+        if self.config.frames and any(len(rows) for rows in self.held_out_frames):
             results |= self._frame_pointing(rng)
         return results
 
