@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 
+import pytest
 import torch
 from lerobot.scripts import lerobot_eval, lerobot_train
 from safetensors.torch import load_file
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from lerobot_policy_tandem import __main__ as convert
 from vla import tandem
 from vla.data.join import join_parts
+from vla.errors import UserError
 from vla.evaluation.episode import Play, play_episode
+from vla.evaluation.offline import evaluate_offline
 from vla.robots.gym_sim import make_robot
 from vla.runtime.loop import Timing
 from vla.training.run import train
@@ -65,6 +68,13 @@ def test_lerobot_train_goes_on_from_what_vla_trained_and_teaches_s2_if_asked(dat
     run(lerobot_train, monkeypatch, *where, *how, f"--output_dir={tmp_path / 'run'}")
     before, after = (tandem.TandemPolicy.from_pretrained(p) for p in (untrained, checkpoint(tmp_path / "run", 1)))
     assert not torch.equal(after.s2.queries, before.s2.queries)
+
+
+def test_no_episode_counts_as_held_out_from_what_lerobot_trained(trained, dataset):
+    policy = str(checkpoint(trained[0], 4))
+    with pytest.raises(UserError, match="was trained by LeRobot, which does not hold out every 20th episode"):
+        evaluate_offline(policy, dataset)
+    assert evaluate_offline(policy, dataset, all_episodes=True)["episodes"] == 2
 
 
 def test_vla_train_goes_on_from_what_lerobot_train_left(trained, dataset, tmp_path):

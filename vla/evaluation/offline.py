@@ -17,13 +17,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from vla import assets
 from vla.data.cache import FrameCache, build_cache
 from vla.data.lerobot_v3 import DatasetV3
 from vla.data.slices import HELD_OUT, chunk_rows, is_held_out, look_back
 from vla.data.workers import progress_bar
 from vla.errors import UserError
 from vla.evaluation.provenance import command_line, git_hash
-from vla.policies import is_peer, load_policy
+from vla.policies import check_policy, is_peer, is_remote, load_policy
 from vla.runtime.pilot import Policy
 from vla.s2.thought import Thought
 from vla.spec import dimension_names
@@ -52,10 +53,17 @@ class Held:
 def evaluate_offline(policy: str, dataset: Path, all_episodes: bool = False, device: str = "cpu") -> dict[str, Any]:
     """Print the table and return the document. all_episodes: also those that training takes.
 
-    Raises UserError if the policy is for another robot or LeRobot's, no episode is held out, or values are not finite.
+    Raises UserError if the policy is for another robot or LeRobot's, LeRobot trained it and held out none, no
+    episode is held out, or values are not finite.
     """
     if is_peer(policy):
         raise UserError(f"policy {policy} is LeRobot's: --dataset asks ours only")
+    check_policy(policy)
+    if not all_episodes and not is_remote(policy) and (assets.find("policy", policy) / "train_config.json").is_file():
+        raise UserError(
+            f"policy {policy} was trained by LeRobot, which does not hold out every {HELD_OUT}th episode: give "
+            "--all-episodes, with a dataset that it has not seen"
+        )
     cache = build_cache(dataset)
     tandem = load_policy(policy, robot=cache.spec, device=device)
     if not (np.isfinite(cache.action).all() and np.isfinite(cache.state).all()):
