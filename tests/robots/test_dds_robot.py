@@ -112,13 +112,16 @@ def test_a_robot_that_does_not_wait_is_driven_through_the_safety_gate(domain: in
 
     fake = FakeRobot(Bus(TYPES, domain), spec=ARM)
 
-    def drive(by: float, **timing: float) -> DdsResult:
-        policy = TurningPolicy(ARM, by)
-        return dds_episode(policy, ARM, "turn", seconds=3, timing=Timing(**timing), domain=domain, patience=PATIENCE)
+    def drive(by: float, seed: int = 0, **timing: float) -> DdsResult:
+        what = TurningPolicy(ARM, by), ARM, "turn", seed
+        return dds_episode(*what, seconds=3, timing=Timing(**timing), domain=domain, patience=PATIENCE)
 
     with fake.speaking():
-        with pytest.raises(UserError, match="--s1-delay and --s2-delay are for robots in lockstep"):
-            drive(0.05, s2_delay=0.1)
+        for ignored in ({"s2_delay": 0.1}, {"s2_period": 0.5}):
+            with pytest.raises(UserError, match="--s2-delay and --s2-period are for robots in lockstep"):
+                drive(0.05, **ignored)
+        with pytest.raises(UserError, match="--seed is for simulated robots"):
+            drive(0.05, seed=1)
         assert drive(0.05).counts["holds"] > 0  # until S2 has a thought
         with pytest.raises(UserError, match=r"the safety gate has stopped the arm: start_jump\.joint1"):
             drive(1.0)

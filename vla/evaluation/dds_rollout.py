@@ -80,6 +80,8 @@ def dds_episode(
     """
     timing = timing or Timing()
     with DdsRobot(spec, domain, patience) as robot:
+        if seed and not robot.has_scenes:
+            raise UserError("rollout: --seed is for simulated robots; this one has no scenes")
         robot.reset(seed)
         if instruction and instruction != robot.instruction:
             robot.set_instruction(instruction)
@@ -109,8 +111,10 @@ def _in_lockstep(policy: Policy, robot: DdsRobot, wanted: str, steps: int, timin
 def _in_real_time(
     policy: Policy, robot: DdsRobot, instruction: str, steps: int, timing: Timing
 ) -> tuple[int, dict[str, int]]:
-    if timing.s1_delay or timing.s2_delay:
-        raise UserError("rollout: --s1-delay and --s2-delay are for robots in lockstep; this one does not wait")
+    if timing.s1_delay or timing.s2_delay or timing.s2_period is not None:
+        raise UserError(
+            "rollout: --s1-delay, --s2-delay and --s2-period are for robots in lockstep; this one does not wait"
+        )
     stop = LONGEST_AGE_S if timing.s2_stop is None else timing.s2_stop
     # A limited command is another command: in simulation, where there is nothing to protect, the policy is judged.
     settings = EpisodeSettings(replace(timing, s2_stop=stop), gate=not robot.has_scenes, words_s=None)
