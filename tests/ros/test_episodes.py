@@ -204,6 +204,7 @@ def test_how_old_a_thought_may_be_and_whether_s2_speaks_is_as_the_settings_say(
 @pytest.mark.parametrize(
     ("words", "subtask", "share"),
     [
+        ("at <loc19><loc32> reach the red cube, 40 percent", "reach the red cube", 0.4),
         ("reach the red cube at <loc19><loc32> 40 percent", "reach the red cube", 0.4),
         ("the yellow ball <loc09><loc25>", "the yellow ball", math.nan),
         ("", "", math.nan),

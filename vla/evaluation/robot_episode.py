@@ -21,13 +21,13 @@ from vla.runtime.loop import ControlLoop, Timing
 from vla.runtime.pilot import Policy, rest_action
 from vla.runtime.telemetry import StepView, Trace
 from vla.runtime.threaded_pilot import ThreadedPilot
+from vla.s2.places import plain_words
 from vla.spec import RobotSpec
 
 Outcome = Literal["success", "timeout", "canceled", "stopped", "failed"]
 Action = NDArray[np.float32]
 
-_PLACE = re.compile(r"\s*(\bat\s*)?(<loc\d+>\s*)+")
-_PERCENT = re.compile(r"\s*\b(\d+) percent\s*$")
+_PERCENT = re.compile(r",?\s*\b(\d+) percent\s*$")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Progress:
 
     @property
     def subtask(self) -> str:
-        return _PERCENT.sub("", _PLACE.sub(" ", self.words)).strip()
+        return _PERCENT.sub("", plain_words(self.words))
 
     @property
     def share(self) -> float:
