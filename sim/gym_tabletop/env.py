@@ -127,7 +127,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
         if still and not played:
             pose_for_still(self, rng)
         mujoco.mj_forward(self.model, self.data)
-        self._steps, self._servo_calls, self._event, self._plays_on = 0, 0, None, played
+        self._steps, self._servo_calls, self._event, self._disturbed, self._plays_on = 0, 0, None, False, played
         self._joint_target = self.data.qpos[:7].copy()
         self._pose_target = self.kinematics.forward(self._joint_target)
         self._give(assignment)
@@ -232,6 +232,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
 
     def _begin_event(self) -> Callable[[], None] | None:
         """What a hand does before each physics step of this control step, if it does anything."""
+        self._disturbed = False
         if (event := self._event) is None:
             return None
         self.data.xfrc_applied[:] = 0
@@ -243,6 +244,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
             if event.lasts(self._steps - 1):
                 event.end(self.model)
             return None
+        self._disturbed = True
         gripped = target in self.physics().gripped
         event.begin(self.model, gripped)
         body, dof = self._object_bodies[slot], int(self.model.joint(f"object{slot}").dofadr[0])
@@ -261,7 +263,7 @@ class TabletopEnv(AssignedTable, gymnasium.Env[dict[str, Any], NDArray[np.float3
             "is_success": self._success,
             "task": self.task,
             "task_description": self.task_description,
-            "disturbed": self._event is not None and self._event.lasts(self._steps),
+            "disturbed": self._disturbed,
         }
 
 

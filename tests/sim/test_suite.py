@@ -199,6 +199,15 @@ def test_events_move_the_target_without_the_robot_and_belong_to_the_seed(make):
     assert 2 <= sum(distance > 0.02 for distance in moved[0]) <= 10
 
 
+@pytest.mark.parametrize(("task", "happens"), [("lift", True), ("press", False), ("open", False), ("close", False)])
+def test_an_event_is_told_of_where_something_can_be_moved_only(make, task, happens):
+    env, told = make(task=task, events=True), []
+    for seed in range(6):
+        env.reset(seed=seed)
+        told += [env.step(REST)[4]["disturbed"] for _ in range(52)]
+    assert any(told) == happens
+
+
 def test_a_family_without_colours_has_no_held_out_pair(make):
     with pytest.raises(ValueError, match="nothing to hold out"):
         make(task="open", split="pair")
