@@ -119,6 +119,8 @@ ARM = "--policy tabletop --robot lerobot --spec tabletop --robot-config type=so1
         ("eval --policy tabletop --dataset /tmp --episodes 3", "--episodes is for environments, not for --dataset"),
         ("eval --policy tabletop --dataset /tmp --task lift", "--task is for environments, not for --dataset"),
         ("eval --policy tabletop --dataset /tmp --s2-delay 0.2", "--s2-delay is for environments, not for --dataset"),
+        ("eval --policy tabletop --dataset /tmp --workers 99", "--workers is for environments, not for --dataset"),
+        ("eval --policy tabletop --real-time --workers 99", "--workers is for simulated time, not for --real-time"),
         ("data doctor /tmp --env metaworld", "--env is for --replay"),
         ("data doctor /tmp --episodes 3", "--episodes is for --replay and --policy"),
         ("data doctor /tmp --replay --device cpu", "--device is for --policy"),

@@ -3,6 +3,7 @@
 import pytest
 
 from vla.bench import loader
+from vla.cli import main
 
 
 @pytest.fixture
@@ -19,3 +20,10 @@ def test_speed_and_memory_are_measured_beside_lerobot(rows):
     for count, read in ((3, 15), (6, 30)):
         assert f"memory, {count} episodes, {read} frames read; peer 15" in rows
     assert all(row["peer"] == "LeRobotDataset" and row["value"] > 0 and row["peer_value"] > 0 for row in rows.values())
+
+
+def test_at_least_the_frames_that_are_asked_for_are_loaded(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loader, "bench_loader", lambda size, episodes, **_: asked.append(episodes) or {})
+    assert main(["bench", "loader", "--frames", "150"]) == main(["bench", "loader"]) == 0
+    assert asked == [2, 10]

@@ -187,7 +187,8 @@ def test_a_robot_that_is_none_of_them_is_told_which_there_are(run: Path) -> None
 
 
 def test_commands_that_cannot_know_the_robot_ask_for_it(run: Path, tmp_path: Path, capsys) -> None:
-    for words in (["serve", "--port", "0"], ["export", "--out", str(tmp_path / "one")]):
+    out = ["--out", str(tmp_path / "one")]
+    for words in (["serve", "--port", "0"], ["export", *out], ["quantize", *out]):
         assert main([*words, "--policy", str(run / "policy")]) == 2
         err = capsys.readouterr().err
         assert "of several robots (dot, crane): make a policy of one of them with vla export --robot NAME" in err

@@ -76,7 +76,9 @@ def add(commands: Any) -> None:
     doctor.add_argument("--table", type=Path, metavar="FILE", help="write the results as a Markdown table")
     loader = parser.add_argument_group("loader")
     loader.add_argument("--size", type=whole(64), default=256, metavar="PX", help="side of its pictures (default 256)")
-    loader.add_argument("--frames", type=whole(100), default=1000, metavar="N", help="to load, default %(default)s")
+    loader.add_argument(
+        "--frames", type=whole(100), default=1000, metavar="N", help="to load, in hundreds, default %(default)s"
+    )
     loader.add_argument("--many", type=whole(100), default=1000, metavar="N", help="short episodes (default 1000)")
     latency = parser.add_argument_group("latency")
     latency.add_argument("--peer", metavar="P", help="the same recipe trained at age 0 only, measured beside it")
@@ -176,7 +178,7 @@ def _dds(args: argparse.Namespace) -> Document:
 def _loader(args: argparse.Namespace) -> Document:
     from vla.bench.loader import bench_loader
 
-    return bench_loader(args.size, args.frames // 100, many=args.many, seed=args.seed)
+    return bench_loader(args.size, -(-args.frames // 100), many=args.many, seed=args.seed)
 
 
 def _actions(args: argparse.Namespace) -> Document:

@@ -84,6 +84,8 @@ def _eval(args: argparse.Namespace) -> None:
     if args.dataset:
         return _eval_offline(args)
     refuse(args, "is for --dataset", "all_episodes")
+    if args.real_time:
+        refuse(args, "is for simulated time, not for --real-time", "workers")
     from vla.evaluation.evaluate import EvalOptions, evaluate
     from vla.robots.gym_sim import find_environment
     from vla.runtime.loop import Timing
@@ -108,7 +110,7 @@ def _eval(args: argparse.Namespace) -> None:
 
 def _eval_offline(args: argparse.Namespace) -> None:
     of_scenes = ("env", "episodes", "seed", "task", "split", "perturb", "variant", "real_time", "report", "compare")
-    refuse(args, "is for environments, not for --dataset", *of_scenes, *DELAYS)
+    refuse(args, "is for environments, not for --dataset", *of_scenes, *DELAYS, "workers")
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes, args.device)
