@@ -54,6 +54,16 @@ def test_a_changed_mind_counts_among_the_words_that_were_said_last(expert_anywhe
     assert (before.split, result.split) == ("train", "pair")
 
 
+def test_words_that_became_possible_on_the_way_count_where_they_belong(expert_anywhere):
+    seed = 100_111  # there is room for the push only once it is asked for
+    with make_robot("tabletop-suite", task="changed", split="phrasing") as robot:
+        robot.reset(seed)
+        possible = {one.text for one in robot.instructions()}
+        result = play_episode(expert_anywhere, robot, Play(), seed=seed)
+    assert result.success and result.instruction not in possible
+    assert result.split == "phrasing"
+
+
 def test_recording_changes_nothing_and_leaves_video_and_sheet(robot, expert, lift, tmp_path):
     plain = play_episode(expert, robot, Play(), seed=11, instruction=lift)
     recorder = Recorder(robot)

@@ -95,7 +95,7 @@ def play_episode(
     wanted = instruction or stranger or choose(robot, play.choice, seed, index)
     if wanted not in (given, stranger):
         robot.set_instruction(wanted)
-    possible = robot.instructions()  # what is done by the end cannot be asked any more
+    asked, possible = robot.instruction, robot.instructions()  # what is done by the end cannot be asked any more
     unparaphrased = count_unparaphrased(robot, play.choice)
     loop = build_loop(
         play.variant,
@@ -108,8 +108,16 @@ def play_episode(
     steps = robot.max_steps
     if play.seconds is not None:
         steps = min(steps, math.ceil(play.seconds * robot.spec.rate_hz))
+
+    def listen() -> str:
+        nonlocal asked
+        if robot.instruction != asked:  # a mind was changed, maybe to what could not be asked before
+            asked = robot.instruction
+            possible.extend(robot.instructions())
+        return asked
+
     with torch.inference_mode():
-        trace = loop.run(stranger or (lambda: robot.instruction), steps, lambda: robot.finished)
+        trace = loop.run(stranger or listen, steps, lambda: robot.finished)
     told = stranger or robot.instruction
     return EpisodeResult(
         index=index,
