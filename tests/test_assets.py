@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -87,6 +89,23 @@ def test_the_file_that_a_link_leads_to_is_written(tmp_path: Path) -> None:
         assets.check_file_writable(link)
         write_json(link, number)
         assert link.is_symlink() and json.loads((tmp_path / "runs" / "7.json").read_text()) == number
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """No file may grow beyond a thousand bytes."""
+    file, limit = tmp_path / "result.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_json(file, "old")
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(UserError, match=r"^--json: cannot write to .*result\.json: File too large$"):
+            write_json(file, "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert json.loads(file.read_text()) == "old" and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(UserError, match="cannot write to /dev/full: No space left on device"):
+        write_json(Path("/dev/full"), 1)
 
 
 @pytest.fixture(scope="module")

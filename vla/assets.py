@@ -90,9 +90,37 @@ def check_file_writable(file: Path, what: str = "output file") -> None:
         check_folder_writable(file.resolve().parent, what)
 
 
+def write_file(file: Path, content: str | bytes, what: str = "output file") -> None:
+    """All of it or nothing, in a folder that is made for it; a pipe or a device is written to, and a link stays one.
+
+    Raises UserError if it cannot be written, or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if is_special(file):
+            file.write_bytes(data)
+        else:
+            _put_in_place(file.resolve(), data)
+    except OSError as error:
+        raise UserError(f"{what}: cannot write to {file}: {error.strerror or error}") from None
+
+
 def is_special(file: Path) -> bool:
     """A pipe or a device, also one that a link leads to."""
     return file.exists() and not file.is_file()
+
+
+def _put_in_place(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _folders(kind: Kind) -> Iterator[Path]:

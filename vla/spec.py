@@ -8,7 +8,6 @@ record them. Limits and kinematics are in rad always: joints in percent of an un
 
 import difflib
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -233,9 +232,7 @@ class RobotSpec:
         """Write the YAML whole or not at all."""
         target = Path(path)
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=120)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        assets.write_file(target, text, "robot spec")
 
     @property
     def fps(self) -> int:

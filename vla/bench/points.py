@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vla import assets
 from vla.errors import UserError
 from vla.evaluation.console import progress_bar
 from vla.evaluation.pool import Crew, Job, Part
@@ -99,10 +100,7 @@ class Points:
         done = [outcomes[index] for index in sorted(outcomes)]
         device = device_of(parts[0][0].policy, self._device)
         found = Measured(done, percentiles(chunks), percentiles(thoughts), unparaphrased, device)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps({"asked": wanted, **vars(found)}), encoding="utf-8")
-        partial.replace(file)
+        assets.write_file(file, json.dumps({"asked": wanted, **vars(found)}), "bench")
         return found
 
     def _say_taken_as_is(self) -> None:

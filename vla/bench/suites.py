@@ -90,10 +90,7 @@ def _known(check: ExpertCheck, out: Path, task: str) -> dict[str, list[bool]] | 
 
 def _keep(check: ExpertCheck, out: Path, task: str, outcomes: dict[str, list[bool]]) -> None:
     file = out / "points" / f"{task}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": [check.episodes, check.seed], **outcomes}), encoding="utf-8")
-    partial.replace(file)
+    assets.write_file(file, json.dumps({"asked": [check.episodes, check.seed], **outcomes}), "bench")
 
 
 def _page(check: ExpertCheck, tasks: dict[str, dict[str, list[bool]]]) -> str:

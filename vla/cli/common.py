@@ -115,13 +115,5 @@ def check_outputs(**files: Path | None) -> None:
 
 
 def write_json(file: Path, document: Any) -> None:
-    """All of it or nothing; a pipe or a device is written to, and a link stays one."""
-    text = json.dumps(document, indent=2) + "\n"
-    if assets.is_special(file):
-        file.write_text(text, encoding="utf-8")
-        return
-    file = file.resolve()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    """As `assets.write_file`."""
+    assets.write_file(file, json.dumps(document, indent=2) + "\n", "--json")

@@ -7,12 +7,12 @@ beside it: what was done, as somebody who has seen it says (hindsight), its step
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vla import assets
 from vla.errors import UserError
 from vla.strict import parse, to_plain
 
@@ -125,12 +125,7 @@ def write_annotations(file: Path, annotations: Iterable[Annotation]) -> None:
         json.dumps(to_plain(one), ensure_ascii=False, allow_nan=False) + "\n"
         for one in sorted(annotations, key=lambda one: one.episode)
     ]
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8") as out:
-        out.writelines(lines)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(file)
+    assets.write_file(file, "".join(lines), "annotations")
 
 
 def check_annotations(file: Path, lengths: list[int]) -> None:

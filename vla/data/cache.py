@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla import assets
 from vla.data.annotations import FILE, check_annotations, read_annotations
 from vla.data.frames import Encoding, Pictures, open_pictures
 from vla.data.lerobot_v3 import DatasetV3, read_info
@@ -214,12 +215,7 @@ def _with_annotations(cache: FrameCache, root: Path) -> FrameCache:
     if wanted == (ours.read_bytes() if ours.is_file() else b""):
         return cache
     check_annotations(theirs, [len(episode) for episode in cache.episodes])
-    partial = ours.with_name(f".{ours.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(wanted)
-        partial.replace(ours)
-    except OSError as error:
-        raise UserError(f"training cache: cannot write to {cache.folder}: {error.strerror or error}") from None
+    assets.write_file(ours, wanted, "training cache")
     return FrameCache.open(cache.folder)
 
 

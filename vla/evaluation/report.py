@@ -1,11 +1,11 @@
 """The report of an evaluation as one HTML file that needs nothing else."""
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from vla import assets
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
 from vla.evaluation.console import untold
@@ -45,10 +45,7 @@ def write_report(path: Path, document: Mapping[str, Any], results: Sequence[Epis
             _provenance(document),
         ]
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(page(f"{name} in {document['env']}", body), encoding="utf-8")
-    partial.replace(path)
+    assets.write_file(path, page(f"{name} in {document['env']}", body), "report")
 
 
 def percent_range(interval: Sequence[float]) -> str:

@@ -41,9 +41,6 @@ def rollout(
         setup = Setup(policy=policy, env=env, play=play, media=media if video else None, videos=1, device=device)
         (result,) = play_all(setup, [Job(0, seed, instruction)], workers=1, policy=loaded)
         if video:
-            video.parent.mkdir(parents=True, exist_ok=True)
-            partial = video.with_name(f".{video.name}.partial")
-            partial.write_bytes(media_path(media, 0, "mp4").read_bytes())
-            partial.replace(video)
+            assets.write_file(video, media_path(media, 0, "mp4").read_bytes(), "--video")
     Console(soft_wrap=True).print(episode_line(result).strip(), highlight=False)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vla import assets
 from vla.data.cache import FrameCache
 from vla.data.workers import progress_bar
 from vla.errors import UserError
@@ -91,7 +91,7 @@ def compute_latents(slow: SlowSystem, cache: FrameCache, out: Path, stride: int 
                     advance(len(rows))
                     if number % SAVE_EVERY == 0 or start + batch >= len(frames):
                         values.flush()
-                        _write(note, {"done": start + len(rows)})
+                        assets.write_file(note, json.dumps({"done": start + len(rows)}), "latents")
     except OSError as error:
         raise UserError(f"latents: cannot write to {out}: {error.strerror or error}") from None
     return Latents(np.load(path, mmap_mode="r"), row, stride)
@@ -111,9 +111,3 @@ def _done(note: Path, path: Path, shape: tuple[int, ...]) -> int:
         return int(known["done"]) if np.load(path, mmap_mode="r").shape == shape else 0
     except (FileNotFoundError, ValueError, KeyError):
         return 0
-
-
-def _write(note: Path, value: Mapping[str, Any]) -> None:
-    partial = note.with_suffix(".partial")
-    partial.write_text(json.dumps(value))
-    os.replace(partial, note)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from vla import assets
 from vla.data.doctor.examine import Diagnosis
 from vla.data.doctor.finding import Finding
 from vla.data.doctor.pictures import frames_at
@@ -47,10 +47,7 @@ def write_page(path: Path, diagnosis: Diagnosis, more: Sequence[tuple[str, str]]
     if diagnosis.left_out:
         rows = [[escape(name), escape(need)] for name, need in diagnosis.left_out.items()]
         body += ["<h2>Not checked</h2>", table([("check", False), ("what it would need", False)], rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(page(f"Doctor: {recording.root.name}", "\n".join(body)), encoding="utf-8")
-    partial.replace(path)
+    assets.write_file(path, page(f"Doctor: {recording.root.name}", "\n".join(body)))
 
 
 def _figure(diagnosis: Diagnosis, finding: Finding) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vla import assets
 from vla.data.annotations import Annotation
 from vla.data.doctor.pictures import frames_at
 from vla.data.doctor.recording import Recording
@@ -42,10 +42,7 @@ def write_view(root: Path, file: Path, episode: int | None = None) -> None:
     ]
     body = f"<h1>{escape(recording.root.resolve().name)}</h1>" + table([("", False), ("", False)], facts)
     body += "".join(_episode(recording, one) for one in shown)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(page(recording.root.resolve().name, body), encoding="utf-8")
-    partial.replace(file)
+    assets.write_file(file, page(recording.root.resolve().name, body))
 
 
 def _episode(recording: Recording, shown: Shown) -> str:
