@@ -1,14 +1,11 @@
-"""`make demo`: ten episodes of a policy with ten instructions, a video of them and a report."""
+"""`vla demo`: ten episodes of a policy with ten instructions, a video of them and a report."""
 
-import argparse
-import sys
 import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from vla import assets
-from vla.errors import UserError
 from vla.evaluation.console import print_summary, progress_bar
 from vla.evaluation.episode import Play
 from vla.evaluation.evaluate import WORDS_EVERY_S, EvalOptions, make_document
@@ -62,20 +59,3 @@ def demo(
     print_summary(document)
     print(f"video:  {out / 'rollout.mp4'}\nreport: {out / 'report.html'}")
     return document
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policy", default="tabletop", help="a shipped name, a folder or a hub id")
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
-    args = parser.parse_args()
-    try:
-        demo(args.policy, args.out)
-    except UserError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
