@@ -78,19 +78,14 @@ def _add_eval(commands: Any) -> None:
 
 def _eval(args: argparse.Namespace) -> None:
     check_outputs(json=args.json)
-    if args.report:
-        assets.check_folder_writable(args.report, "--report")
-    check_policy(args.policy)
     if args.dataset:
         return _eval_offline(args)
     refuse(args, "is for --dataset", "all_episodes")
     if args.real_time:
         refuse(args, "is for simulated time, not for --real-time", "workers")
     from vla.evaluation.evaluate import EvalOptions, evaluate
-    from vla.robots.gym_sim import find_environment
     from vla.runtime.loop import Timing
 
-    find_environment(args.env, args.task, args.split)
     options = EvalOptions(
         task=args.task,
         split=args.split,
@@ -149,7 +144,6 @@ def _rollout(args: argparse.Namespace) -> None:
     if args.real_time:
         return _rollout_in_real_time(args)
     refuse(args, "is for --real-time", "out")
-    check_outputs(video=args.video)
     check_policy(args.policy)
     from vla.evaluation.rollout_command import rollout
     from vla.runtime.loop import Timing
@@ -216,8 +210,6 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    assets.check_folder_writable(args.out)
-    check_policy(args.policy)
     from vla.evaluation.demo import demo
 
     demo(policy=args.policy, out=args.out, device=args.device)

@@ -8,7 +8,7 @@ from rich.console import Console
 from vla import assets
 from vla.evaluation.console import episode_line
 from vla.evaluation.episode import EpisodeResult, Play
-from vla.evaluation.evaluate import WORDS_EVERY_S, check_counts
+from vla.evaluation.evaluate import WORDS_EVERY_S
 from vla.evaluation.pool import Job, play_all
 from vla.evaluation.setup import Setup, media_path
 from vla.robots.gym_sim import find_environment
@@ -32,7 +32,6 @@ def rollout(
     `policy`. seconds: when it ends, if the scene does not end it before. Raises UserError for an unknown policy or
     environment, an instruction that is impossible in this scene, or a video file that cannot be written.
     """
-    check_counts(1, seed, 1)
     find_environment(env)
     play = Play(timing=timing or Timing(), words_every=WORDS_EVERY_S, seconds=seconds)
     if video:
