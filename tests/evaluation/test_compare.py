@@ -68,6 +68,16 @@ def test_only_the_same_episodes_can_be_paired(tmp_path):
             read_other(file, Wanted(**{**wanted, **change}))
 
 
+def test_an_older_result_says_apart_whether_words_were_swapped(tmp_path):
+    made, file = document("1010"), tmp_path / "other.json"
+    del made["options"]["perturb"]
+    made["options"]["swap"] = True
+    file.write_text(json.dumps(made))
+    assert read_other(file, Wanted("metaworld", 0, 4, "all", "all", True, False))["policy"] == "ours"
+    with pytest.raises(UserError, match="swap True, now False"):
+        read_other(file, Wanted("metaworld", 0, 4, "all", "all", False, False))
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"env": "metaworld"}', "\xff"])
 def test_what_is_no_result_is_refused(tmp_path, content):
     file = tmp_path / "other.json"

@@ -13,14 +13,10 @@ from rich.table import Table
 from vla.errors import UserError
 from vla.evaluation.paired import paired_difference
 
-SAME = ("env", "seed", "episodes")
-SAME_OPTIONS = ("task", "split", "swap")
-"""What decides which episodes are played, with the words; how (delays, variant) may be what is compared."""
-
 
 @dataclass(frozen=True)
 class Wanted:
-    """The episodes that a run is going to play."""
+    """The episodes that a run plays, with the words; how (delays, variant) may be what is compared."""
 
     env: str
     seed: int
@@ -35,8 +31,10 @@ def read_other(file: Path, wanted: Wanted) -> dict[str, Any]:
     """The document of an earlier `vla eval --json`; UserError if it is none, or of other episodes."""
     try:
         other = json.loads(file.read_text(encoding="utf-8"))
-        known = {name: other[name] for name in SAME} | {name: other["options"][name] for name in SAME_OPTIONS}
-        known["paraphrase"] = "paraphrase" in other["options"].get("perturb", ())
+        options = other["options"]
+        changes = {*options.get("perturb", ()), *(["swap"] if options.get("swap") else [])}  # older files say it apart
+        same = other["env"], other["seed"], other["episodes"], options["task"], options["split"]
+        known = asdict(Wanted(*same, "swap" in changes, "paraphrase" in changes))
         complete = len(other["details"]) == other["episodes"] and isinstance(other["policy"], str)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--compare: {file} is no result of vla eval --json ({error})") from None
@@ -70,10 +68,8 @@ def compare(
 def _difference(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
     ours, theirs = ([bool(one["success"]) for one in side] for side in zip(*pairs, strict=True))
     found = paired_difference(ours, theirs)
-    won = sum(a and not b for a, b in zip(ours, theirs, strict=True))
-    lost = sum(b and not a for a, b in zip(ours, theirs, strict=True))
-    interval = [found.low, found.high]
-    return {"episodes": len(pairs), "won": won, "lost": lost, "difference": found.value, "ci95": interval}
+    told = {"episodes": len(pairs), "won": found.won, "lost": found.lost}
+    return told | {"difference": found.value, "ci95": [found.low, found.high]}
 
 
 def print_comparison(compared: Mapping[str, Any]) -> None:

@@ -52,12 +52,8 @@ class EvalOptions:
     def __post_init__(self) -> None:
         words_of(self.perturb)
 
-    @property
-    def swap(self) -> bool:
-        return "swap" in self.perturb
-
     def to_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("task", "split", "swap", "variant", "real_time")}
+        own = {name: getattr(self, name) for name in ("task", "split", "variant", "real_time")}
         own["perturb"] = [name for name in PERTURBATIONS if name in self.perturb]
         return own | {name: getattr(self.timing, name) for name in ("s2_delay", "s2_period", "s1_delay")}
 
@@ -82,8 +78,8 @@ def evaluate(
     entry = find_environment(env, options.task, options.split)
     other = None
     if options.compare:
-        paraphrased = "paraphrase" in options.perturb
-        wanted = Wanted(env, seed, episodes, options.task, options.split, options.swap, paraphrased)
+        swapped, paraphrased = (words in options.perturb for words in ("swap", "paraphrase"))
+        wanted = Wanted(env, seed, episodes, options.task, options.split, swapped, paraphrased)
         other = read_other(options.compare, wanted)
     play = Play(
         timing=options.timing,

@@ -9,11 +9,16 @@ from vla.evaluation.statistics import Z95
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Success of one run minus that of another on the same seeds, in [-1, 1], with its 95 % interval."""
+    """Success of one run minus that of another on the same seeds, in [-1, 1], with its 95 % interval.
+
+    won, lost: episodes that only the one, or only the other, has done.
+    """
 
     value: float
     low: float
     high: float
+    won: int
+    lost: int
 
 
 def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> PairedDifference:
@@ -28,4 +33,4 @@ def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> PairedDif
     lost = sum(b and not a for a, b in zip(ours, theirs, strict=True))
     p, q = (won + 1) / (count + 2), (lost + 1) / (count + 2)
     half = Z95 * math.sqrt((p + q - (p - q) ** 2) / (count + 2))
-    return PairedDifference((won - lost) / count, max(-1.0, p - q - half), min(1.0, p - q + half))
+    return PairedDifference((won - lost) / count, max(-1.0, p - q - half), min(1.0, p - q + half), won, lost)
