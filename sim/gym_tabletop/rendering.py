@@ -23,8 +23,7 @@ class CameraRenderer:
         self._options.geomgroup[5] = 0
         self._options.sitegroup[:] = 0
         if not high_quality:
-            for flag in _COSTLY:
-                self._renderer.scene.flags[flag] = 0
+            leave_out_costly(self._renderer.scene)
 
     def image(
         self, data: mujoco.MjData, camera: str, change: Callable[[mujoco.MjvScene], None] | None = None
@@ -47,6 +46,12 @@ class CameraRenderer:
 
     def close(self) -> None:
         self._renderer.close()
+
+
+def leave_out_costly(scene: mujoco.MjvScene) -> None:
+    """What a software rasteriser takes most of its time for."""
+    for flag in _COSTLY:
+        scene.flags[flag] = 0
 
 
 def project(model: mujoco.MjModel, data: mujoco.MjData, camera: int, point: NDArray) -> tuple[float, float]:

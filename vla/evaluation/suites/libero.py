@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vla.errors import UserError
+from vla.evaluation.suites import Request
 from vla.robots.benchmarks import LIBERO_TASKS
 from vla.robots.gym_sim import INSTALL_LIBERO, LIBERO_ID
 
@@ -30,16 +31,6 @@ STEP, TURN = 0.05, 0.5
 """Metres and radians of the controller's command 1 (robosuite, controllers/config/osc_pose.json)."""
 CAMERAS = {"front": "agentview_image", "wrist": "robot0_eye_in_hand_image"}
 CONFIG = "config.yaml"
-
-
-class Request(NamedTuple):
-    """What can be asked for, as `SimulatedRobot.instructions` promises."""
-
-    text: str
-    family: str
-    target: str = ""
-    goal: str = ""
-    split: str = "train"
 
 
 class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):

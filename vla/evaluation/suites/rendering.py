@@ -6,7 +6,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-_COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
+from gym_tabletop.rendering import leave_out_costly
+
 _FONT = mujoco.mjtFontScale.mjFONTSCALE_50.value
 _MOST_GEOMS = 400
 
@@ -38,8 +39,7 @@ class ModelRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, _MOST_GEOMS)
         if not high_quality:
-            for flag in _COSTLY:
-                self._scene.flags[flag] = 0
+            leave_out_costly(self._scene)
 
     def image(self, data: mujoco.MjData, camera: int, change: Change | None = None) -> NDArray[np.uint8]:
         """RGB as camera `camera` (its id) sees `data`. change: what to do to the abstract scene before."""

@@ -6,7 +6,7 @@ when looked at, only that one.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -17,6 +17,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_tabletop.perturbation import Area, Perturbation
+from vla.evaluation.suites import Request
 from vla.evaluation.suites.rendering import ModelRenderer, Pixels
 from vla.robots.benchmarks import ALOHA_TASKS
 
@@ -35,16 +36,6 @@ HELD_OUT = {
 FULL_REWARD = 4
 AREA = Area((-0.28, 0.35), (0.28, 0.75))
 """Where distractors may stand."""
-
-
-class Request(NamedTuple):
-    """What can be asked for, as `SimulatedRobot.instructions` promises."""
-
-    text: str
-    family: str
-    target: str = ""
-    goal: str = ""
-    split: str = "train"
 
 
 class AlohaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
