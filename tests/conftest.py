@@ -1,7 +1,10 @@
 """Settings for every test process; set before torch and the tokenizers are imported."""
 
 import os
+import shutil
+import subprocess
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,16 @@ def domains():
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     each = 200 // workers
     return (1 + worker * each + turn % each for turn in count(os.getpid()))
+
+
+@pytest.fixture(scope="session")
+def tracked():
+    """Path -> bytes of every file that git tracks here."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no checkout of git")
+    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=True)
+    return {path: (root / path).lstat().st_size for path in listed.stdout.split("\0") if (root / path).is_file()}
 
 
 @pytest.fixture(scope="session")

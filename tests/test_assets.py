@@ -108,6 +108,12 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_what_was_there(tmp_path: Pat
         write_json(Path("/dev/full"), 1)
 
 
+def test_the_project_stays_light(tracked: dict[str, int]) -> None:
+    assert sum(tracked.values()) < 40e6
+    weights = {path: size for path, size in tracked.items() if path.endswith((".safetensors", ".onnx"))}
+    assert weights and max(weights.values()) < 16e6
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of an environment that has the built wheel, our dependencies and no way to the checkout."""
