@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.util
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,51 @@ from scipy.spatial.transform import Rotation
 from vla import assets
 from vla.data.card import Card
 from vla.errors import UserError
-from vla.evaluation.suites.libero import HORIZONS, axis_angle, check_libero, read_states, to_libero, translate
+from vla.evaluation.instructions import paraphrase, split_of
+from vla.evaluation.suites.libero import (
+    HORIZONS,
+    axis_angle,
+    check_libero,
+    other_words,
+    read_states,
+    to_libero,
+    translate,
+)
 from vla.evaluation.suites.listing import Listing
 from vla.robots.gym_sim import find_environment, make_robot
 from vla.spec import RobotSpec
+
+STAND_IN = """
+from types import SimpleNamespace
+
+import numpy as np
+
+class Goal:
+    def get_task(self, number):
+        said = "turn on the stove" if number == 7 else f"do number {number}"
+        return SimpleNamespace(language=said, problem_folder="", init_states_file="goal.pruned_init")
+    def get_task_bddl_file_path(self, number):
+        return ""
+
+class OffScreenRenderEnv:
+    def __init__(self, **options):
+        self.picture = np.zeros((128, 128, 3), np.uint8)
+    def set_init_state(self, state):
+        sizes = {"joint_pos": 7, "eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2}
+        seen = {f"robot0_{name}": np.zeros(size) for name, size in sizes.items()}
+        return seen | {name: self.picture for name in ("agentview_image", "robot0_eye_in_hand_image")}
+    def step(self, action):
+        return self.set_init_state(None), 0.0, False, {}
+    def seed(self, seed): ...
+    def reset(self): ...
+    def close(self): ...
+
+def get_benchmark_dict():
+    return {"libero_goal": Goal}
+
+def get_libero_path(what):
+    return WHERE
+"""
 
 
 @pytest.fixture
@@ -29,6 +71,47 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setenv("LIBERO_CONFIG_PATH", str(tmp_path / "config"))
     return root
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A package in LIBERO's place, with ten tasks and a robot that does not move."""
+    if importlib.util.find_spec("libero"):
+        pytest.skip("the real one is installed")
+    inner = tmp_path / "libero" / "libero"
+    (inner / "assets").mkdir(parents=True)
+    (inner / "__init__.py").write_text(STAND_IN.replace("WHERE", repr(str(tmp_path))))
+    for name in ("benchmark", "envs"):
+        (inner / f"{name}.py").write_text("from libero.libero import *\n")
+    (tmp_path / "config.yaml").touch()
+    torch.save(np.zeros((1, 2)), tmp_path / "goal.pruned_init")
+    monkeypatch.setenv("LIBERO_CONFIG_PATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "libero"]:
+        del sys.modules[name]
+
+
+def test_a_paraphrase_asks_the_same_in_words_that_no_demonstration_uses(stand_in):
+    with make_robot("libero-goal") as robot:
+        for _ in range(2):
+            robot.reset(7)
+            assert robot.instruction == "turn on the stove"
+            text = paraphrase(robot, 7)
+            robot.set_instruction(text)
+            assert robot.instruction == text != "turn on the stove"
+            assert split_of(text, robot.instructions()) == "phrasing"
+            assert len(robot.others()) == 9 and "turn on the stove" not in robot.others()
+        with pytest.raises(UserError):
+            robot.set_instruction("do number 3")
+        robot.reset(3)
+        assert robot.paraphrases() == [], "a task that we have no words for"
+
+
+def test_every_sentence_of_libero_has_others_that_are_its_alone():
+    others = [text for texts in other_words().values() for text in texts]
+    assert len(other_words()) == 40 and all(len(texts) == 2 for texts in other_words().values())
+    assert len(set(others)) == len(others) and not set(others) & set(other_words())
 
 
 def test_the_horizons_are_those_of_lerobots_evaluation():

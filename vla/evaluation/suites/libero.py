@@ -9,7 +9,8 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vla.errors import UserError
 from vla.evaluation.suites import Request
 from vla.robots.benchmarks import LIBERO_TASKS
 from vla.robots.gym_sim import INSTALL_LIBERO, LIBERO_ID
+from vla.strict import read_yaml
 
 HORIZONS = {"spatial": 280, "object": 280, "goal": 300, "10": 520}
 SETTLE = 10
@@ -31,6 +33,7 @@ STEP, TURN = 0.05, 0.5
 """Metres and radians of the controller's command 1 (robosuite, controllers/config/osc_pose.json)."""
 CAMERAS = {"front": "agentview_image", "wrist": "robot0_eye_in_hand_image"}
 CONFIG = "config.yaml"
+WORDS = Path(__file__).with_name("libero_words.yaml")
 
 
 class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -62,6 +65,7 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._benchmark = open_suite(suite)
         self._original: Any = None
         self._number: int | None = None
+        self._text = ""
         picture = spaces.Box(0, 255, (obs_size, obs_size, 3), np.uint8)
         self.observation_space = spaces.Dict(
             {
@@ -79,7 +83,7 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def task_description(self) -> str:
-        return str(self._benchmark.get_task(self._number).language)
+        return self._text
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -88,6 +92,7 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
         turn, place = divmod(seed, len(self.numbers))
         self._open(self.numbers[place])
+        self._text = self._sentence(self._number)
         self._original.seed(seed)
         self._original.reset()
         states = initial_states(self._benchmark, self._number or 0)
@@ -104,21 +109,30 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return translate(observation), float(reward), success, False, {"is_success": success}
 
     def instructions(self) -> list[Request]:
-        return [Request(self.task_description, self.task)]
+        told = Request(self._sentence(self._number), self.task)
+        return [told, *(Request(text, self.task, split="phrasing") for text in self.paraphrases())]
+
+    def paraphrases(self) -> list[str]:
+        """What is asked now, in words that no demonstration uses."""
+        return list(other_words().get(self._sentence(self._number), ()))
 
     def others(self) -> list[str]:
         """What the other tasks of the suite are asked for in; that is not judged here."""
-        texts = (self._benchmark.get_task(int(number)).language for number in LIBERO_TASKS)
-        return [text for text in texts if text != self.task_description]
+        return [self._sentence(number) for number in map(int, LIBERO_TASKS) if number != self._number]
 
     def set_instruction(self, text: str) -> None:
-        if text != self.task_description:
+        if all(text != one.text for one in self.instructions()):
             raise ValueError(f"{text!r} is not what {self.task} asks for")
+        self._text = text
 
     def close(self) -> None:
         if self._original is not None:
             self._original.close()
         self._original = self._number = None
+
+    def _sentence(self, number: int | None) -> str:
+        """The one in which LIBERO asks for a task."""
+        return str(self._benchmark.get_task(number).language)
 
     def _open(self, number: int) -> None:
         """LIBERO's environment of a task; one at a time, since each holds a renderer."""
@@ -132,6 +146,12 @@ class LiberoEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             bddl_file_name=file, camera_heights=self.obs_size, camera_widths=self.obs_size, control_freq=20
         )
         self._number = number
+
+
+@cache
+def other_words() -> Mapping[str, Sequence[str]]:
+    """LIBERO's sentence -> others for the same; UserError if the file is damaged."""
+    return dict(read_yaml(WORDS, "LIBERO's words"))
 
 
 def check_libero() -> None:
