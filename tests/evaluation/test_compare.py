@@ -6,6 +6,7 @@ import pytest
 
 from vla.errors import UserError
 from vla.evaluation.compare import Wanted, compare, read_other
+from vla.evaluation.console import print_summary
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.evaluate import EvalOptions, make_document
 from vla.evaluation.paired import paired_difference
@@ -40,6 +41,21 @@ def test_groups_pool_their_tasks_and_their_mean_counts_each_the_same():
     assert made["per_task"]["push-v3"]["success_rate"] == 1.0
     lone = make_document("ours", "tabletop", 0, results("1"), EvalOptions())
     assert lone["per_group"] == {} and lone["group_mean"] is None
+
+
+def test_repeats_are_runs_of_consecutive_seeds_with_their_mean_and_spread(tmp_path, capsys):
+    three = EvalOptions(repeats=3)
+    made = make_document("ours", "metaworld-mt10", 0, results("111110101100"), three)
+    spread = {"mean": pytest.approx(2 / 3), "std": pytest.approx(12**-0.5)}
+    assert made["repeats"] == {"rates": [1.0, 0.5, 0.5], **spread}
+    print_summary(made)
+    write_report(tmp_path / "report.html", made, results("111110101100"), None)
+    said = "success in 3 repeats: 100.0, 50.0, 50.0 %; mean 66.7, standard deviation 28.9 points"
+    assert said in capsys.readouterr().out and said in (tmp_path / "report.html").read_text()
+    # Of each run of reach, push, hammer and assembly: reach and hammer are a group each, push and assembly half of one.
+    grouped = make_document("ours", "metaworld", 0, results("111110101100"), three)
+    assert grouped["repeats"]["rates"] == [1.0, pytest.approx(2 / 3), 0.5]
+    assert "repeats" not in document("1111")
 
 
 def test_the_difference_is_that_of_pairs_with_its_interval():

@@ -22,7 +22,9 @@ def test_the_document_says_what_was_done_and_what_came_of_it(expert_anywhere, ca
         assert set(document["latency"][key]) == {"p50", "p95", "p99"}
     assert document["latency"]["s2_age_s"]["p50"] >= 0.2
     assert [one["seed"] for one in document["details"]] == [100_000, 100_001, 100_002]
+    assert document["workers"] == 1 and document["episodes_per_minute"] > 0
     printed = capsys.readouterr()
+    assert f"{document['episodes_per_minute']:.1f} episodes a minute, 1 at a time" in printed.out
     assert "lift" in printed.out and "100.0 %" in printed.out and printed.err == ""
 
 
@@ -55,6 +57,7 @@ def test_the_report_is_one_file_that_needs_no_other(expert_anywhere, tmp_path):
         ({"env": "tabeltop"}, "did you mean tabletop"),
         ({"policy": "no-such-policy"}, "no-such-policy"),
         ({"options": EvalOptions(task="fold")}, "unknown task"),
+        ({"episodes": 4, "options": EvalOptions(repeats=3)}, "--episodes is 4: give a multiple of --repeats 3"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_runs(change, message):

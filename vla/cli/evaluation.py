@@ -51,6 +51,9 @@ def _add_eval(commands: Any) -> None:
     add_who_and_where(parser)
     add_device(parser)
     parser.add_argument("--episodes", type=whole(1), default=50, metavar="N", help="episodes (default 50)")
+    parser.add_argument(
+        "--repeats", type=whole(1), default=1, metavar="N", help="the episodes are N runs: mean and spread over them"
+    )
     parser.add_argument("--task", default="all", metavar="NAME", help="one task family or group (default all)")
     parser.add_argument("--split", default="all", metavar="NAME", help="all, train, phrasing or pair (held out)")
     parser.add_argument("--perturb", nargs="+", action="extend", type=perturbation, metavar="NAME", help=PERTURB_HELP)
@@ -93,6 +96,7 @@ def _eval(args: argparse.Namespace) -> None:
         variant=args.variant,
         timing=Timing(args.s2_delay, args.s2_period, args.s1_delay),
         real_time=args.real_time,
+        repeats=args.repeats,
         report=args.report,
         compare=args.compare,
         device=args.device,
@@ -104,8 +108,8 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _eval_offline(args: argparse.Namespace) -> None:
-    of_scenes = ("env", "episodes", "seed", "task", "split", "perturb", "variant", "real_time", "report", "compare")
-    refuse(args, "is for environments, not for --dataset", *of_scenes, *DELAYS, "workers")
+    of_scenes = ("env", "episodes", "seed", "task", "split", "perturb", "variant", "real_time", "repeats", "workers")
+    refuse(args, "is for environments, not for --dataset", *of_scenes, "report", "compare", *DELAYS)
     from vla.evaluation.offline import evaluate_offline
 
     document = evaluate_offline(args.policy, args.dataset, args.all_episodes, args.device)

@@ -78,6 +78,8 @@ def print_summary(document: Mapping[str, Any]) -> None:
         table.add_row(f"held-out {name}", *_cells(group))
     out = Console()
     out.print(table)
+    if note := spread(document):
+        out.print(note, highlight=False, soft_wrap=True)
     if note := untold(document["counts"].get("unparaphrased", 0)):
         out.print(note, highlight=False)
     latency = document["latency"]
@@ -85,6 +87,19 @@ def print_summary(document: Mapping[str, Any]) -> None:
         if latency[key]["p50"] is not None:
             shown = ", ".join(f"{percent} {value:.3g} {unit}" for percent, value in latency[key].items())
             out.print(f"{name}: {shown}", highlight=False)
+    if "episodes_per_minute" in document:
+        rate, workers = document["episodes_per_minute"], document["workers"]
+        out.print(f"{rate:.1f} episodes a minute, {workers} at a time", highlight=False)
+
+
+def spread(document: Mapping[str, Any]) -> str:
+    """Of a run in repeats: what each came to, their mean and standard deviation."""
+    if "repeats" not in document:
+        return ""
+    found, what = document["repeats"], "mean of the groups" if document["per_group"] else "success"
+    rates = ", ".join(f"{100 * rate:.1f}" for rate in found["rates"])
+    told = f"mean {100 * found['mean']:.1f}, standard deviation {100 * found['std']:.1f} points"
+    return f"{what} in {len(found['rates'])} repeats: {rates} %; {told}"
 
 
 def untold(count: int) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import platform
+import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from vla.robots.gym_sim import find_environment
 from vla.runtime.loop import Policy, Timing
 from vla.runtime.variants import Variant
 
+Groups = Mapping[str, Sequence[str]]
 WORDS_EVERY_S = 1.0
 VIDEOS, SHEETS = 4, 18
 
@@ -35,8 +38,9 @@ class EvalOptions:
 
     task, split: restrict what is asked. perturb: some of `vla.evaluation.perturbations`.
     variant: how the policy is run (`vla.runtime.variants`). real_time: on a robot that does not wait; of the timing
-    only S2's period is then charged. report: folder for report.html. compare: an earlier
-    result over the same episodes, to pair this one with. device: of the policy, as `load_policy` takes it.
+    only S2's period is then charged. repeats: the episodes are so many runs, whose spread is told. report: folder for
+    report.html. compare: an earlier result over the same episodes, to pair this one with. device: of the policy, as
+    `load_policy` takes it.
     """
 
     task: str = "all"
@@ -45,6 +49,7 @@ class EvalOptions:
     variant: Variant = "two-speed"
     timing: Timing = field(default_factory=Timing)
     real_time: bool = False
+    repeats: int = 1
     report: Path | None = None
     compare: Path | None = None
     device: str = "cpu"
@@ -70,10 +75,13 @@ def evaluate(
     """Play seeds seed .. seed + episodes - 1, print a table, write the report if asked for; returns the JSON document.
 
     The outcomes depend on neither `workers` nor each other. `loaded` is used instead of loading `policy`, in this
-    process. Raises UserError for whatever of the arguments is wrong, before the first episode.
+    process. Episodes a minute are counted from the start of the workers, loading included. Raises UserError for
+    whatever of the arguments is wrong, before the first episode.
     """
     options = options or EvalOptions()
     check_counts(episodes, seed, workers)
+    if episodes % options.repeats:
+        raise UserError(f"--episodes is {episodes}: give a multiple of --repeats {options.repeats}")
     real_time = _real_time(options)
     entry = find_environment(env, options.task, options.split)
     other = None
@@ -108,12 +116,16 @@ def evaluate(
         )
         results = []
         progress = stack.enter_context(progress_bar("eval", episodes))
+        workers = 1 if real_time or loaded is not None else min(workers, episodes)
+        begin = time.monotonic()
         played = real_time.play(setup, jobs) if real_time else play_all(setup, jobs, workers, loaded)
         for result in stack.enter_context(closing(played)):
             results.append(result)
             progress(result)
+        minutes = (time.monotonic() - begin) / 60
         results.sort(key=lambda result: result.index)
         document = make_document(policy, env, seed, results, options)
+        document |= {"workers": workers, "episodes_per_minute": episodes / minutes}
         if real_time:
             document |= real_time.measured(results)
         if other is not None:
@@ -166,22 +178,15 @@ def make_document(
     def pooled(key: str) -> list[float]:
         return [value for result in results for value in getattr(result, key)]
 
-    outcomes = [result.success for result in results]
-    groups = {
-        name: [result.success for result in results if result.family in tasks]
-        for name, tasks in find_environment(env).groups.items()
-    }
-    per_group = {name: success_summary(some) for name, some in groups.items() if some}
+    groups = find_environment(env).groups
     return {
         "policy": policy,
         "env": env,
         "seed": seed,
-        **success_summary(outcomes),
+        **_success(results, groups),
         "per_task": grouped("family"),
-        "per_group": per_group,
-        "group_mean": group_mean(per_group),
         "per_split": grouped("split"),
-        "outcomes": outcomes,
+        "outcomes": [result.success for result in results],
         "latency": {key: percentiles(pooled(key)) for key in ("s1_ms", "s2_ms", "s2_age_s")},
         "counts": {name: sum(r.counts[name] for r in results) for name in (results[0].counts if results else ())},
         "options": options.to_dict(),
@@ -201,4 +206,21 @@ def make_document(
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git": git_hash(),
         "command": command_line(),
-    }
+    } | _repeats(results, groups, options.repeats)
+
+
+def _success(results: Sequence[EpisodeResult], groups: Groups) -> dict[str, Any]:
+    by_group = {name: [r.success for r in results if r.family in tasks] for name, tasks in groups.items()}
+    per_group = {name: success_summary(some) for name, some in by_group.items() if some}
+    outcomes = [result.success for result in results]
+    return {**success_summary(outcomes), "per_group": per_group, "group_mean": group_mean(per_group)}
+
+
+def _repeats(results: Sequence[EpisodeResult], groups: Groups, count: int) -> dict[str, Any]:
+    """{"repeats": {"rates", "mean", "std"}} of so many runs of consecutive seeds; of the groups' means, if any."""
+    if count == 1:
+        return {}
+    each = len(results) // count
+    runs = [_success(results[i * each : (i + 1) * each], groups) for i in range(count)]
+    rates = [run["success_rate"] if run["group_mean"] is None else run["group_mean"] for run in runs]
+    return {"repeats": {"rates": rates, "mean": statistics.mean(rates), "std": statistics.stdev(rates)}}

@@ -8,7 +8,7 @@ from typing import Any
 from vla import assets
 from vla.evaluation.charts import Rate, histogram, rate_bars
 from vla.evaluation.compare import comparison_cells
-from vla.evaluation.console import untold
+from vla.evaluation.console import spread, untold
 from vla.evaluation.episode import EpisodeResult
 from vla.evaluation.perturbations import PERTURBATIONS
 from vla.evaluation.setup import media_path
@@ -98,6 +98,8 @@ def _success_table(document: Mapping[str, Any]) -> str:
     if set(document["per_split"]) - {"train"}:
         named = {SPLIT_NAMES.get(name, name): group for name, group in document["per_split"].items()}
         tables += f'<div class="next">{table([("words and objects", False), *numbers], rows(named))}</div>'
+    if note := spread(document):
+        tables += f'<p class="soft">{escape(note)}</p>'
     return tables
 
 
