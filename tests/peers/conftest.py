@@ -56,9 +56,20 @@ def act(spec, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def frames(spec, tmp_path_factory):
-    """A training cache of the tabletop's robot: twenty episodes of six frames, of noise and two instructions."""
+    """A training cache of the tabletop's robot."""
+    return write_frames(tmp_path_factory.mktemp("peers") / "frames", spec)
+
+
+@pytest.fixture
+def frames_of(tmp_path):
+    """Given the name of a robot, makes such a cache for it."""
+    return lambda robot: write_frames(tmp_path / robot, RobotSpec.load(assets.find("robot", robot)))
+
+
+def write_frames(folder, spec):
+    """Twenty episodes of six frames, of noise and two instructions."""
     rng = np.random.default_rng(2)
-    folder, episodes, length = tmp_path_factory.mktemp("peers") / "frames", 20, 6
+    episodes, length = 20, 6
     count = episodes * length
     folder.mkdir()
     arrays = {c.name: rng.integers(0, 255, (count, c.height, c.width, 3), dtype=np.uint8) for c in spec.cameras}

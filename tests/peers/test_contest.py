@@ -41,6 +41,7 @@ DIFFUSION = {
     **{"pretrained_backbone_weights": None, "use_group_norm": True, "noise_scheduler_type": "DDIM"},
 }
 LOOP = LoopConfig(lr=1e-3, warmup=1, log_every=1, eval_every=1000, bf16=False)
+SHIPPED = [(name, one.name) for name in ("tabletop", "metaworld-mt10") for one in load_field(name).policies if one.peer]
 
 
 def tiny(name: str, **options) -> Entrant:
@@ -212,11 +213,13 @@ def test_the_table_holds_everyone_and_a_second_run_only_reads(frames, tmp_path, 
     for what in ("chunk_ms", "thought_ms"):
         assert rows["one"][what]["p99"] >= rows["one"][what]["p50"] > 0
     page = (tmp_path / "policies.md").read_text()
-    assert "| chunk p50 / p99 (ms) | thought p50 / p99 (ms) |" in page
+    assert "| wall time (min) | chunk p50 / p99 (ms) | thought p50 / p99 (ms) |" in page
     assert "Device:\ncpu, and one thread" in page
     assert "| two | 1" in page and "LeRobot's act, batch 2, text 16" in page
     assert (tmp_path / "policies.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "policies.json").read_text())["policies"] == rows
+    timed = json.loads((tmp_path / "one" / "speed" / "no-delay.json").read_text())
+    assert rows["one"]["chunk_ms"] == timed["s1_ms"], "by one process alone"
     assert bench_policies(contest, field, tmp_path, 1) == document
     with pytest.raises(UserError, match="another contest"):
         bench_policies(contest, Field((tiny("one", dim_model=16),)), tmp_path, 1)
@@ -257,6 +260,22 @@ def test_the_shipped_contests_are_read_and_can_be_cut():
     assert [one.name for one in entrants(field, ["act", "l1"]).policies] == ["l1", "act"]
     with pytest.raises(UserError, match="no policy 'pi0' in the contest; there are l1"):
         entrants(field, ["pi0"])
+
+
+@pytest.mark.parametrize(("name", "who"), SHIPPED)
+def test_a_peer_of_a_shipped_contest_is_made_takes_a_step_and_drives(name, who, frames_of, tmp_path):
+    if who == "diffusion":
+        pytest.importorskip("diffusers")
+    (entrant,) = entrants(load_field(name), [who]).policies
+    few = replace(entrant, peer=replace(entrant.peer, batch=2))
+    trained = train_entrant(few, [frames_of(name.removesuffix("-mt10"))], 1e-3, tmp_path / "out", "cpu")
+    peer = PeerPolicy.from_pretrained(trained.policy)
+    assert peer.config.replan_steps == entrant.peer.options["n_action_steps"]
+    camera = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in peer.spec.cameras}
+    thought = peer.think(camera, "lift the red cube", 0.0)
+    none = np.zeros((0, peer.spec.action_size), np.float32)
+    chunk = peer.act(camera, np.zeros(peer.spec.state_size, np.float32), thought, 0.0, none)
+    assert chunk.shape[1] == peer.spec.action_size and np.isfinite(chunk).all()
 
 
 @pytest.mark.parametrize(

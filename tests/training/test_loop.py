@@ -186,6 +186,15 @@ def test_a_run_can_be_given_a_time_instead_of_steps(tmp_path):
     assert lines(tmp_path)[-1]["step"] == logged[-1]["step"], "its time is up"
 
 
+def test_what_preparing_a_stage_took_counts_into_its_time(tmp_path):
+    config = replace(CONFIG, seconds=60.0, warmup=0)
+    fit(LineStage(pause=0.01), config, tmp_path / "out", spent=59.9)
+    assert lines(tmp_path / "out")[0]["spent_s"] >= 59.9
+    with pytest.raises(UserError, match="seconds is 60, and preparing the stage took 61: give it more"):
+        fit(LineStage(), config, tmp_path / "late", spent=61.0)
+    assert not (tmp_path / "late").exists()
+
+
 def test_a_stage_that_saves_does_so_with_every_checkpoint(tmp_path):
     class Saving(LineStage):
         def save(self, out: Path) -> None:

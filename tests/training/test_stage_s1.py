@@ -237,11 +237,12 @@ def test_latents_are_computed_once_and_go_on_where_they_stopped(cache: FrameCach
 
     values = np.array(whole.values)
     note = next(tmp_path.glob("*.json"))
-    note.write_text(json.dumps({"done": 48}))  # as if it had been stopped there
+    note.write_text(json.dumps({"done": 48, "seconds": 100.0}))  # as if it had been stopped there
     stored = np.load(next(tmp_path.glob("*.npy")), mmap_mode="r+")
     stored[48:] = 0
     stored[0] = 7  # done already: not to be computed again
     again = compute_latents(slow, cache, tmp_path, stride=5, batch=16)
+    assert whole.seconds > 0 and again.seconds > 100, "of all calls"
     assert (np.array(again.values[0]) == 7).all()
     np.testing.assert_allclose(again.values[48:], values[48:], atol=0.02)
     with torch.no_grad():

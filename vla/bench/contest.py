@@ -66,7 +66,9 @@ class Field:
 
 @dataclass(frozen=True)
 class Trained:
-    """policy: its folder. seconds: in the training loop; wall_s: everything, preparing data included, in all calls."""
+    """policy: its folder. seconds: in the training loop, and while S2 read the episodes for S1; wall_s: everything,
+    preparing other data included, in all calls. samples_per_s: frames and still scenes of the steps, over `seconds`.
+    """
 
     policy: str
     seconds: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,12 +31,13 @@ SAVE_EVERY = 32
 class Latents:
     """values: float16 (M, K, D), memory-mapped. row: (N,) row of each frame, or of the last one before it with one.
 
-    S2 looked at every stride-th frame of an episode, its first included.
+    S2 looked at every stride-th frame of an episode, its first included. seconds: for which it looked, in all calls.
     """
 
     values: NDArray[np.float16]
     row: Int[np.ndarray, " N"]
     stride: int
+    seconds: float
 
 
 class CachedThoughts:
@@ -81,8 +83,9 @@ def compute_latents(slow: SlowSystem, cache: FrameCache, out: Path, stride: int 
     shape = (len(frames), *slow.latent_shape)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        done = _done(note, path, shape)
+        done, seconds = _done(note, path, shape)
         if done < len(frames):
+            begin = time.monotonic() - seconds
             values = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float16, None if done else shape)
             with progress_bar(f"S2 reads {cache.folder.parent.name}", len(frames), done) as advance:
                 for number, start in enumerate(range(done, len(frames), batch), 1):
@@ -91,10 +94,12 @@ def compute_latents(slow: SlowSystem, cache: FrameCache, out: Path, stride: int 
                     advance(len(rows))
                     if number % SAVE_EVERY == 0 or start + batch >= len(frames):
                         values.flush()
-                        assets.write_file(note, json.dumps({"done": start + len(rows)}), "latents")
+                        seconds = time.monotonic() - begin
+                        told = {"done": start + len(rows), "seconds": seconds}
+                        assets.write_file(note, json.dumps(told), "latents")
     except OSError as error:
         raise UserError(f"latents: cannot write to {out}: {error.strerror or error}") from None
-    return Latents(np.load(path, mmap_mode="r"), row, stride)
+    return Latents(np.load(path, mmap_mode="r"), row, stride, seconds)
 
 
 def _read(slow: SlowSystem, cache: FrameCache, frames: Int[np.ndarray, " n"]) -> Float[Tensor, "n K D"]:
@@ -104,10 +109,11 @@ def _read(slow: SlowSystem, cache: FrameCache, frames: Int[np.ndarray, " n"]) ->
         return slow(torch.from_numpy(views), prompts).latents
 
 
-def _done(note: Path, path: Path, shape: tuple[int, ...]) -> int:
-    """Rows that are already there."""
+def _done(note: Path, path: Path, shape: tuple[int, ...]) -> tuple[int, float]:
+    """Rows that are already there, and the seconds that they took."""
     try:
         known: Mapping[str, Any] = json.loads(note.read_text())
-        return int(known["done"]) if np.load(path, mmap_mode="r").shape == shape else 0
+        there = np.load(path, mmap_mode="r").shape == shape
+        return (int(known["done"]), float(known.get("seconds", 0.0))) if there else (0, 0.0)
     except (FileNotFoundError, ValueError, KeyError):
-        return 0
+        return 0, 0.0

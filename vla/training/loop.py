@@ -128,11 +128,16 @@ class LoopConfig:
 _FREE = {"device", "checkpoint_minutes"}
 
 
-def fit(stage: Stage, config: LoopConfig, out: Path) -> None:
+def fit(stage: Stage, config: LoopConfig, out: Path, spent: float = 0.0) -> None:
     """Train `stage` for config.steps and leave its averaged weights in place; resumes from `out` if it holds a run.
 
-    Raises UserError when `out` cannot be written or holds another run.
+    spent: what it took to prepare the stage, counted into config.seconds. Raises UserError when `out` cannot be written
+    or holds another run, or nothing is left of config.seconds.
     """
+    if config.seconds is not None and spent >= config.seconds:
+        raise UserError(
+            f"training config: seconds is {config.seconds:.3g}, and preparing the stage took {spent:.3g}: give it more"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / LOG).open("a").close()
@@ -141,7 +146,7 @@ def fit(stage: Stage, config: LoopConfig, out: Path) -> None:
     if config.seconds is not None and my_rank().size > 1:
         raise UserError("training config: seconds is for one process: the clocks of several differ; give steps")
     torch.manual_seed(config.seed)
-    run = _Run(stage, config, out)
+    run = _Run(stage, config, out, spent)
     run.resume()
     if not run.rank.leads:  # what is drawn while computing is another's in every process
         torch.manual_seed(config.seed + 1_000_003 * run.rank.number + run.step)
@@ -149,7 +154,7 @@ def fit(stage: Stage, config: LoopConfig, out: Path) -> None:
 
 
 class _Run:
-    def __init__(self, stage: Stage, config: LoopConfig, out: Path) -> None:
+    def __init__(self, stage: Stage, config: LoopConfig, out: Path, spent: float) -> None:
         self.stage, self.config, self.out = stage, config, out
         self.model = stage.model.to(config.device)
         self.device = torch.device(config.device)
@@ -159,7 +164,7 @@ class _Run:
         self.rank = my_rank()
         agree(self.parameters[name] for name in self.names)
         self.average = {name: self.parameters[name].detach().clone() for name in self.names}
-        self.step, self.spent = 0, 0.0
+        self.step, self.spent = 0, spent
 
     @property
     def ended(self) -> bool:

@@ -158,13 +158,15 @@ class _Run:
         policy, latents = self._policy(), self.out / "latents"
         shares = share_out(stage.s1.batch, self.examples)
         parts: dict[str, FastStage] = {}
+        read_s = 0.0
         for i, (name, one) in enumerate(policy.robots.items()):
             examples, seed = self.examples[name], self.recipe.seed + i
             with leader_first():
                 thoughts = [compute_latents(one.s2, cache, latents, stage.s1.stride) for cache in examples.caches]
+            read_s += sum(part.seconds for part in thoughts)
             config = replace(stage.s1, batch=shares[name])
             parts[name] = FastStage(one.s1, examples, CachedThoughts(thoughts), config, seed, one)
-        fit(together(policy, parts, shares, frozen=True), loop, folder)
+        fit(together(policy, parts, shares, frozen=True), loop, folder, spent=read_s)
 
     def _train_joint(self, stage: StageRecipe, loop: LoopConfig, folder: Path) -> None:
         # An earlier words stage goes on, with the heads it has trained; else they start anew.
