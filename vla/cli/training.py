@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     add_policy(export)
     add_which_robot(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
-    quantize = add_command(commands, "quantize", _quantize, "the same policy with S2's linear layers in int8")
+    quantize = add_command(commands, "quantize", _quantize, "the same policy with S2's weights in int8")
     add_policy(quantize)
     quantize.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
 

@@ -32,7 +32,6 @@ from vla.errors import UserError
 from vla.ranks import whole
 from vla.s2.adapters import cast_features, family_of
 from vla.s2.hub import load_vlm, save_vlm
-from vla.s2.int8 import to_int8
 from vla.s2.parts import LoraSettings, TrainedParts, frozen
 from vla.s2.places import PLACE_TOKENS
 from vla.s2.prompting import Prompter
@@ -55,7 +54,7 @@ class SlowConfig:
     vlm: hub id or folder of the VLM it starts from; none is the small one, from nothing.
     train: what of the VLM is trained; without it everything, or with `lora` the decoder's LoRA alone.
     dtype: of weights that are not trained, where the device computes in it.
-    int8: load the linear layers in int8, for serving (`vla quantize`).
+    int8: load the weights in int8, for serving (`vla quantize`).
     """
 
     cameras: tuple[str, ...] = ("front",)
@@ -389,6 +388,8 @@ class SlowSystem(nn.Module):
         with torch.no_grad():
             system.queries.copy_(queries)
         if config.int8:
+            from vla.s2.int8 import to_int8  # torchao's imports, which others do without
+
             to_int8(system.model)
             system._rounded_from = folder
         return system.eval()

@@ -1,4 +1,4 @@
-"""`vla quantize`: the same policy, with S2's linear layers in int8 whenever it is loaded."""
+"""`vla quantize`: the same policy, with S2's weights in int8 whenever it is loaded."""
 
 from __future__ import annotations
 
