@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,9 +34,10 @@ def test_a_folder_that_is_not_there(tmp_path) -> None:
     assert "a hub id looks like owner/name" in refused("qwen")
 
 
-def test_a_kind_that_s2_cannot_read(tmp_path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2"}))
-    assert "its kind is blip-2; S2 can be one of gemma3, idefics3, internvl" in refused(tmp_path)
+@pytest.mark.parametrize("kind", ["blip-2", "nonsense"])
+def test_a_kind_that_s2_cannot_read(kind, tmp_path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert f"its kind is {kind}; S2 can be one of gemma3, idefics3, internvl" in refused(tmp_path)
 
 
 def test_a_folder_with_half_a_model(folder) -> None:
@@ -66,6 +68,29 @@ def test_an_int8_s2_is_not_trained(folder) -> None:
         set_trained(s2)
 
 
+def said(code: str, home: Path, **settings: str) -> list[str]:
+    """Lines that Python prints with the hub's cache in `home`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_HOME": str(home), **settings}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return done.stdout.strip().splitlines()
+
+
+def test_a_hub_id_is_read_from_the_local_cache_without_a_hub(folder, tmp_path) -> None:
+    cache = tmp_path / "home" / "hub" / "models--someone--some-vlm"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, cache / "snapshots" / ("0" * 40))
+    code = (
+        "from vla.s2.system import SlowConfig, SlowSystem\n"
+        "s2 = SlowSystem.from_vlm(SlowConfig(vlm='someone/some-vlm'))\n"
+        "print(sum(p.double().sum().item() for p in s2.model.parameters()))"
+    )
+    own = SlowSystem.from_vlm(SlowConfig(vlm=str(folder)))
+    lines = said(code, tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert float(lines[-1]) == pytest.approx(sum(p.double().sum().item() for p in own.model.parameters()))
+
+
 @pytest.mark.parametrize("settings", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_a_hub_out_of_reach(tmp_path, settings) -> None:
     code = (
@@ -74,10 +99,7 @@ def test_a_hub_out_of_reach(tmp_path, settings) -> None:
         "try: SlowSystem.from_vlm(SlowConfig(vlm='someone/some-vlm'))\n"
         "except UserError as error: print(error)"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-    environment |= {"HF_HOME": str(tmp_path), **settings}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    lines = done.stdout.strip().splitlines()
+    lines = said(code, tmp_path, **settings)
     assert len(lines) == 1
     assert "VLM someone/some-vlm: it is not in the local cache and the hub is out of reach" in lines[0]
     assert "hf download someone/some-vlm --local-dir FOLDER" in lines[0]

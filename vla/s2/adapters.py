@@ -64,11 +64,16 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def family_of(config: Any, where: object) -> Family:
-    """The family of a model by its configuration; UserError names the kinds there are."""
-    kind = str(getattr(config, "model_type", None))
+def check_kind(kind: object, where: object) -> str:
+    """The same, a `model_type`; UserError names the kinds there are."""
     if kind not in FAMILIES:
         raise UserError(f"VLM {where}: its kind is {kind}; S2 can be one of {', '.join(sorted(FAMILIES))}")
+    return str(kind)
+
+
+def family_of(config: Any, where: object) -> Family:
+    """The family of a model by its configuration; UserError names the kinds there are."""
+    kind = check_kind(getattr(config, "model_type", None), where)
     bare = getattr(config.vision_config, "model_type", None) == "conv_tower"
     return replace(FAMILIES[kind], bare=True) if bare else FAMILIES[kind]
 

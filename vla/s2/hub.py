@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from vla.errors import UserError
 from vla.s2 import tower  # noqa: F401  makes the Auto classes know the small S2's tower
-from vla.s2.adapters import family_of
+from vla.s2.adapters import check_kind, family_of
 from vla.s2.parts import plain_weights
 
 
@@ -32,6 +32,8 @@ def load_vlm(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
         raise UserError(f"VLM {where}: there is no such folder, and a hub id looks like owner/name")
     source = str(local) if local.is_dir() else where
     try:
+        # First as it is written: a kind that transformers does not know either is no damaged file.
+        check_kind(PretrainedConfig.get_config_dict(source)[0].get("model_type"), where)
         config = AutoConfig.from_pretrained(source)
         family = family_of(config, where)
         # Below about a hundred tokens eager attention trains faster on a CPU than the fused kernels.
