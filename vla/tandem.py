@@ -291,8 +291,10 @@ def write_weights(model: nn.Module, path: Path, dtype: torch.dtype) -> None:
 
 
 def weights_digest(folder: Path) -> str:
-    """Which weights S1 has in a checkpoint."""
-    return hashlib.sha256((folder / FAST_FILE).read_bytes()).hexdigest()
+    """Which weights S1 has in a checkpoint, and in how many steps head flow uses them: an engine is of both."""
+    fast = read_config(folder).fast
+    steps = f", {fast.flow_steps} steps" if fast.head == "flow" else ""
+    return hashlib.sha256((folder / FAST_FILE).read_bytes()).hexdigest() + steps
 
 
 def _keep_others(old: Path, new: Path) -> None:

@@ -1,6 +1,7 @@
 """S1 in ONNX Runtime says what S1 says in PyTorch, and is never used with other weights."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,20 @@ from vla.errors import UserError
 from vla.many import open_policy
 from vla.s1.engine import Engine, example, export_engine
 from vla.s1.system import FastConfig, FastSystem
-from vla.tandem import ENGINE_FILE, TandemPolicy
+from vla.tandem import CONFIG_FILE, ENGINE_FILE, TandemPolicy
 from vla.training.export import export
 from vla.training.quantize import quantize
 
 
-def small(head: str) -> FastSystem:
+def small(head: str, flow_steps: int = 5) -> FastSystem:
     torch.manual_seed(0)
     config = FastConfig(("front",), (32, 48), (8, 16, 32), 4, head, width=32, layers=1, heads=2, mlp=32, summary=True)  # type: ignore[arg-type]
-    return FastSystem(config, 5, 3, (2, 8)).eval()
+    return FastSystem(replace(config, flow_steps=flow_steps), 5, 3, (2, 8)).eval()
 
 
-@pytest.mark.parametrize("head", ["l1", "flow", "bins"])
-def test_every_head_that_works_in_one_go_says_the_same(tmp_path: Path, head: str) -> None:
-    s1, file = small(head), tmp_path / "s1.onnx"
+@pytest.mark.parametrize(("head", "flow_steps"), [("l1", 5), ("flow", 1), ("flow", 10), ("bins", 5)])
+def test_every_head_that_works_in_one_go_says_the_same(tmp_path: Path, head: str, flow_steps: int) -> None:
+    s1, file = small(head, flow_steps), tmp_path / "s1.onnx"
     export_engine(s1, file, "these")
     engine = Engine(file, "these")
     for seed, age in enumerate((0.3, 1.9, 7.0, float("nan"))):
@@ -72,6 +73,20 @@ def test_an_engine_of_other_weights_is_refused(exported: Path, tmp_path: Path) -
     broken.write_bytes((exported / ENGINE_FILE).read_bytes()[:5000])
     with pytest.raises(UserError, match=r"broken\.onnx cannot be read"):
         Engine(broken, "any")
+
+
+def test_an_engine_of_other_steps_is_refused(untrained: Path, tmp_path: Path) -> None:
+    policy = TandemPolicy.from_pretrained(untrained)
+    fast = replace(policy.config.fast, head="flow")
+    s1 = FastSystem(fast, policy.s1.state_size, policy.s1.action_size, policy.s1.latent_shape)
+    flow = TandemPolicy(policy.spec, policy.s2, s1, policy.normalizer, replace(policy.config, fast=fast))
+    flow.save_pretrained(tmp_path / "flow")
+    export(tmp_path / "flow", tmp_path / "exported")
+    assert TandemPolicy.from_pretrained(tmp_path / "exported").engine is not None
+    config = tmp_path / "exported" / CONFIG_FILE
+    config.write_text(config.read_text().replace('"flow_steps": 5', '"flow_steps": 2'))
+    with pytest.raises(UserError, match="make it anew with vla export"):
+        TandemPolicy.from_pretrained(tmp_path / "exported")
 
 
 @pytest.fixture

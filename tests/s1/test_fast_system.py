@@ -146,6 +146,14 @@ def test_sinusoids_tell_near_ages_apart() -> None:
     assert (torch.cdist(codes, codes) + torch.eye(41)).min() > 0.05
 
 
+@pytest.mark.parametrize("steps", [1, 10])
+def test_flow_takes_as_many_steps_as_its_config_says(steps: int) -> None:
+    system, passes = FastSystem(replace(TINY, head="flow", flow_steps=steps), STATE, ACTION, LATENT), []
+    system.trunk.register_forward_hook(lambda *_: passes.append(1))
+    assert system.act(**observation(), **prefix()).isfinite().all()
+    assert len(passes) == steps
+
+
 def test_an_unknown_head_is_named() -> None:
     with pytest.raises(UserError, match="head is 'rnn', there are: l1, flow"):
         FastConfig(head="rnn")  # type: ignore[arg-type]

@@ -106,6 +106,8 @@ def test_a_joint_stage_holds_out_what_the_words_stage_did(recipe) -> None:
         ("shape", {"image_size": 40}, "shape.image_size is 40, it must be a multiple of 16 pixels"),
         ("shape", {"heads": 0}, r"shape.width is 32, it must be a multiple of heads \(0\)"),
         ("fast", {"heads": 0}, "width 32 is not a multiple of heads 0"),
+        ("fast", {"flow_steps": 11}, "flow_steps is 11, it must be 1 to 10"),
+        ("fast", {"flow_steps": 0}, "flow_steps is 0, it must be 1 to 10"),
         (
             "slow",
             {"words_prompt": "now {task}?"},

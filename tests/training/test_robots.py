@@ -13,6 +13,7 @@ from dot_world import SPEC as DOT
 from test_recipe import FAST_STAGE, LOOP, TINY
 
 from vla import assets
+from vla.actions.fast import FastTokens
 from vla.cli import main
 from vla.data.cache import FrameCache
 from vla.errors import UserError
@@ -20,7 +21,7 @@ from vla.many import ManyPolicy, cameras_in_slots
 from vla.s1.shared import Body, SharedFastSystem
 from vla.s1.system import FastConfig
 from vla.spec import ActionSpec, Box, Camera, Field, Limits, RobotSpec
-from vla.tandem import TandemPolicy
+from vla.tandem import TandemPolicy, read_config
 from vla.training.examples import Examples, fit_normalizer
 from vla.training.robots import RobotsStage, share_out
 from vla.training.run import train
@@ -76,10 +77,18 @@ def observe(policy: TandemPolicy) -> np.ndarray:
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", ["l1", "flow", "bins"])
+def tokens_for(actions: int) -> FastTokens:
+    return FastTokens.fit(np.random.default_rng(0).uniform(-1, 1, (200, 4, actions)).astype(np.float32))
+
+
+@pytest.mark.parametrize("head", ["l1", "flow", "bins", "fast"])
 def test_robots_share_all_but_their_ends(head) -> None:
     config = FastConfig(("front", "wrist"), (32, 32), (8, 8), 4, head, 16, 1, 2, 16)
-    bodies = {"a": Body(3, 2, {"wrist": "hand", "front": "front"}), "b": Body(5, 4, {"front": "top"})}
+    tokens = {size: tokens_for(size) if head == "fast" else None for size in (2, 4)}
+    bodies = {
+        "a": Body(3, 2, {"wrist": "hand", "front": "front"}, tokens[2]),
+        "b": Body(5, 4, {"front": "top"}, tokens[4]),
+    }
     shared = SharedFastSystem(config, bodies, (2, 8))
     a, b = shared.of("a"), shared.of("b")
     assert a.trunk is b.trunk and a.thought is b.thought and a.cameras["front"] is b.cameras["top"]
@@ -94,6 +103,11 @@ def test_robots_share_all_but_their_ends(head) -> None:
     touched = {".".join(name.split(".")[:2]) for name, p in shared.named_parameters() if p.grad is not None}
     assert {"trunk.blocks", "cameras.front", "states.b", "heads.b"} <= touched
     assert not touched & {"cameras.wrist", "states.a", "heads.a"}
+    images = {name: torch.zeros(1, 32, 32, 3, dtype=torch.uint8) for name in a.config.cameras}
+    chunk = a.act(
+        images, torch.randn(1, 3), torch.randn(1, 2, 8), torch.rand(1), torch.zeros(1, 4, 2), torch.tensor([0])
+    )
+    assert chunk.shape == (1, 4, 2) and chunk.isfinite().all()
 
 
 def test_cameras_find_their_slots() -> None:
@@ -289,7 +303,8 @@ def test_a_shipped_policy_of_one_robot_is_as_it_was(name, tmp_path) -> None:
     policy = TandemPolicy.from_pretrained(shipped)
     assert list(policy.robots) == ["tabletop"]
     policy.save_pretrained(tmp_path / "again")
-    for file in ("tandem.json", "robot_spec.yaml", "normalization.json"):
+    assert read_config(tmp_path / "again") == read_config(shipped)  # keys that are younger have their defaults
+    for file in ("robot_spec.yaml", "normalization.json"):
         assert yaml.safe_load((tmp_path / "again" / file).read_text()) == yaml.safe_load((shipped / file).read_text())
     assert (tmp_path / "again" / "s1.safetensors").read_bytes() == (shipped / "s1.safetensors").read_bytes()
     np.testing.assert_array_equal(observe(policy), observe(TandemPolicy.from_pretrained(tmp_path / "again")))

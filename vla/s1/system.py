@@ -27,6 +27,7 @@ class FastConfig:
     head: what makes actions of what the trunk has understood (`vla.s1.heads`).
     max_age: seconds; latents older than this count as this old (no older ones were trained on). summary: add a linear
     summary of all latents to every action token, beside the tokens the trunk attends to; it then follows them sooner.
+    flow_steps: Euler steps from noise to actions, 1 to 10, of head `flow`.
     """
 
     cameras: tuple[str, ...] = ("front", "wrist")
@@ -40,12 +41,15 @@ class FastConfig:
     mlp: int = 384
     max_age: float = 2.0
     summary: bool = False
+    flow_steps: int = 5
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise UserError(f"S1 config: head is {self.head!r}, there are: {', '.join(HEADS)}")
         if self.heads < 1 or self.width % self.heads:
             raise UserError(f"S1 config: width {self.width} is not a multiple of heads {self.heads}")
+        if not 1 <= self.flow_steps <= 10:
+            raise UserError(f"S1 config: flow_steps is {self.flow_steps}, it must be 1 to 10")
 
 
 class FastSystem(nn.Module):
@@ -74,7 +78,7 @@ class FastSystem(nn.Module):
         kind = HEADS[config.head]
         positions = kind.positions(action_size, config.horizon)
         self.trunk = Trunk(positions, width, config.layers, config.heads, config.mlp, kind.causal)
-        self.head = make_head(config.head, action_size, config.horizon, width, action_tokens)
+        self.head = make_head(config.head, action_size, config.horizon, width, action_tokens, config.flow_steps)
 
     def loss(
         self,

@@ -14,12 +14,22 @@ HEADS: dict[str, type[ActionHead]] = {"l1": L1Head, "flow": FlowHead, "bins": Bi
 
 
 def make_head(
-    name: str, action_size: int, horizon: int, width: int, action_tokens: FastTokens | None = None
+    name: str,
+    action_size: int,
+    horizon: int,
+    width: int,
+    action_tokens: FastTokens | None = None,
+    flow_steps: int = 5,
 ) -> ActionHead:
-    """The head of that name. Raises UserError if action tokens are missing, of other chunks, or not for this head."""
+    """The head of that name. flow_steps: for head flow.
+
+    Raises UserError if action tokens are missing, of other chunks, or not for this head.
+    """
     if HEADS[name] is not FastHead:
         if action_tokens is not None:
             raise UserError(f"S1: action tokens are for head fast, this one has head {name}")
+        if HEADS[name] is FlowHead:
+            return FlowHead(action_size, horizon, width, flow_steps)
         return HEADS[name](action_size, horizon, width)
     if action_tokens is None:
         raise UserError("S1: head fast needs action tokens, fitted to the actions it is trained on")

@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from vla.s1.encoder import Sinusoids
 from vla.s1.heads.base import ActionHead, Decode, masked_mean
 
-STEPS = 5
-"""Euler steps from noise to actions."""
-
 
 class FlowHead(ActionHead):
-    """Predicts the velocity from noise to actions at every time.
+    """Predicts the velocity from noise to actions at every time. steps: of Euler, that `act` takes.
 
     start: where `act` begins. It is fixed, not drawn: the same observation gives the same chunk.
     """
 
     start: Tensor
 
-    def __init__(self, action_size: int, horizon: int, width: int) -> None:
+    def __init__(self, action_size: int, horizon: int, width: int, steps: int) -> None:
         super().__init__(action_size, horizon, width)
+        self.steps = steps
         noise = torch.randn(horizon, action_size, generator=torch.Generator().manual_seed(0))
         self.register_buffer("start", noise, persistent=False)
         self.time = nn.Sequential(Sinusoids(32, 0.05, 4.0), nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
@@ -51,10 +49,10 @@ class FlowHead(ActionHead):
     ) -> Float[Tensor, "B H A"]:
         given = prefix.unsqueeze(-1)
         chunk = torch.where(given, actions, self.start.to(actions.dtype))
-        for step in range(STEPS):
-            time = torch.where(prefix, 1.0, step / STEPS)
+        for step in range(self.steps):
+            time = torch.where(prefix, 1.0, step / self.steps)
             velocity = self._velocity(decode, chunk, time, prefix)
-            chunk = torch.where(given, actions, chunk + velocity / STEPS)
+            chunk = torch.where(given, actions, chunk + velocity / self.steps)
         return chunk
 
     def _velocity(self, decode: Decode, chunk: Tensor, time: Tensor, prefix: Tensor) -> Float[Tensor, "B H A"]:
