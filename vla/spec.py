@@ -221,7 +221,7 @@ class RobotSpec:
         if spec.kinematics is None:
             return spec
         model = Path(path).absolute().parent / spec.kinematics.model
-        if not os.path.isfile(model) or assets.is_shipped("robot", model):
+        if not model.is_file() or assets.is_shipped("robot", model):
             return spec
         return replace(spec, kinematics=replace(spec.kinematics, model=str(model)))
 
