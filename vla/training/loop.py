@@ -41,6 +41,7 @@ from vla.ranks import (
 )
 from vla.training.ahead import made_ahead
 from vla.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from vla.training.compiled import compile_blocks
 from vla.training.curves import plot_curves
 from vla.training.precision import keeping_random_state, mixed_precision
 from vla.training.progress import steps_bar
@@ -89,8 +90,9 @@ class Shares(Protocol):
 class LoopConfig:
     """steps and warmup in optimiser steps; lr is the peak, final_lr a fraction of it; ema the last decay.
 
-    bf16: compute in bfloat16 where the device is fast at it. seconds: train for so long, whatever steps says, with a
-    learning rate that follows the clock; evaluations and checkpoints are not counted. Two such runs differ.
+    bf16: compute in bfloat16 where the device is fast at it. compile: layers and convolutions by `torch.compile`, meant
+    for a GPU; the first steps then take long. seconds: train for so long, whatever steps says, with a learning rate
+    that follows the clock; evaluations and checkpoints are not counted. Two such runs differ.
     """
 
     steps: int = 6000
@@ -102,6 +104,7 @@ class LoopConfig:
     beta2: float = 0.95
     ema: float = 0.998
     bf16: bool = True
+    compile: bool = False
     device: str = "cpu"
     seed: int = 0
     log_every: int = 20
@@ -125,7 +128,7 @@ class LoopConfig:
 
 
 # What may change between a run and its resumption without changing its curve.
-_FREE = {"device", "checkpoint_minutes"}
+_FREE = {"device", "compile", "checkpoint_minutes"}
 
 
 def fit(stage: Stage, config: LoopConfig, out: Path, spent: float = 0.0) -> None:
@@ -157,6 +160,8 @@ class _Run:
     def __init__(self, stage: Stage, config: LoopConfig, out: Path, spent: float) -> None:
         self.stage, self.config, self.out = stage, config, out
         self.model = stage.model.to(config.device)
+        if config.compile:
+            compile_blocks(self.model)
         self.device = torch.device(config.device)
         self.names, groups = parameter_groups(self.model, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)

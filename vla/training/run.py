@@ -30,6 +30,7 @@ from vla.s2.small import SmallShape
 from vla.s2.system import SlowConfig, SlowSystem
 from vla.spec import RobotSpec
 from vla.tandem import SLOW_FOLDER, TandemConfig, TandemPolicy
+from vla.training.compiled import check_compiler
 from vla.training.datasets import Data, find_datasets, open_cache, says_who_drove, spec_of
 from vla.training.estimate import estimate
 from vla.training.examples import DriverWeights, fit_action_tokens
@@ -73,6 +74,8 @@ def train(
     """
     plan = load_recipe(assets.find("recipe", recipe or "tabletop"))
     place = join(device_named(device))
+    if any(stage.loop.compile for stage in plan.stages):
+        check_compiler(place)
     data = find_datasets(datasets, weights or [1.0] * len(datasets))
     plan = _with_cameras(plan, data)
     dtype = None if is_quick(place) else torch.float32
