@@ -46,6 +46,11 @@ def join(device: str) -> str:
 
     Raises UserError if they do not all come, or there are too few GPUs for them.
     """
+    if {"ACCELERATE_USE_CPU", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            "train: accelerate launch was to start several processes and starts one unless told --multi_gpu; "
+            "on CPUs too: accelerate launch --multi_gpu --num_processes 2 -m vla.cli train --device cpu ..."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     gpu = torch.device(device).type == "cuda"

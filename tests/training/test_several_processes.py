@@ -38,6 +38,13 @@ LR = 1e-4
 """Small: AdamW's first steps are as long for gradients that are nothing but rounding as for any others."""
 LOOP = {"steps": 4, "lr": LR, "warmup": 1, "log_every": 1, "eval_every": 4, "bf16": False}
 
+DOCS = (ROOT / "docs" / "several-processes.md").read_text()
+DOCUMENTED = re.findall(r"^accelerate launch (.*) -m vla.cli train --device cpu", DOCS, re.MULTILINE)[0]
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"],
+    "accelerate": ["accelerate.commands.launch", "--main_process_port=0", *DOCUMENTED.split()],
+}
+
 
 @pytest.fixture
 def recipe(tmp_path) -> Path:
@@ -56,21 +63,24 @@ def steps(log: Path) -> list[dict[str, float]]:
     return [{key: line[key] for key in ("step", "loss", "grad_norm")} for line in lines if line["kind"] == "train"]
 
 
-def train_in_two(out: Path, recipe: Path, episodes: Path, *more: object) -> str:
+def train_in_two(out: Path, recipe: Path, episodes: Path, *more: object, launcher: str = "torchrun") -> str:
     """What two processes say of it."""
     words = ["--dataset", episodes, "--recipe", recipe, "--out", out, "--device", "cpu", *more]
-    return in_two("-m", "vla.cli", "train", *words)
+    return in_two("-m", "vla.cli", "train", *words, launcher=launcher)
 
 
-def in_two(*words: object) -> str:
+def in_two(*words: object, launcher: str = "torchrun") -> str:
     """What two processes of Python say that are given these arguments."""
-    paths = os.pathsep.join(str(ROOT / place) for place in ("", "sim", "policies"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    launch = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    command = [sys.executable, "-m", *launch, *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = launched(LAUNCHERS[launcher], *words)
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+def launched(launch: list[str], *words: object) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / place) for place in ("", "sim", "policies"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command = [sys.executable, "-m", *launch, *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def check_same(one: Path, two: Path) -> None:
@@ -85,12 +95,21 @@ def check_same(one: Path, two: Path) -> None:
     assert moved.mean() < 0.05 * LR
 
 
-def test_two_processes_train_as_one_does(recipe, episodes, untrained, tmp_path) -> None:
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_as_one_does(launcher, recipe, episodes, untrained, tmp_path) -> None:
     train([episodes], tmp_path / "one", recipe, "cpu", s2=str(untrained))
-    said = train_in_two(tmp_path / "two", recipe, episodes, "--s2", untrained)
+    said = train_in_two(tmp_path / "two", recipe, episodes, "--s2", untrained, launcher=launcher)
     for stage in ("1-s1", "2-joint"):
         check_same(tmp_path / "one" / stage, tmp_path / "two" / stage)
     assert said.count("stage 1 of 2: s1") == 1
+
+
+def test_one_process_where_two_were_asked_for_is_refused(recipe, episodes, untrained, tmp_path) -> None:
+    words = ["--dataset", episodes, "--recipe", recipe, "--out", tmp_path / "run", "--s2", untrained, "--device", "cpu"]
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes=2"]
+    done = launched(launch, "-m", "vla.cli", "train", *words)
+    assert done.returncode != 0 and not (tmp_path / "run").exists()
+    assert "vla: train: accelerate launch was to start several processes and starts one unless" in done.stderr
 
 
 def test_rows_are_shared_out_whole() -> None:
