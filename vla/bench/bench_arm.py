@@ -91,8 +91,3 @@ class BenchArm:
         self._state = np.array(action, np.float32)
         self.commands.append(self._state)
         return self._state
-
-
-def period_errors(sent: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
-    """How far each period is off what it should be, in ms. sent: when each command came (s)."""
-    return np.asarray(1e3 * np.abs(np.diff(sent) - 1 / rate_hz))

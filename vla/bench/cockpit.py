@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.bench.bench_arm import BenchArm, Cameras, period_errors
+from vla.bench.bench_arm import BenchArm, Cameras
+from vla.bench.regularity import regularity
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
 from vla.serve.background import beside
@@ -104,9 +105,9 @@ def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, tuple[
         for name, values in (("camera to page", shown), ("key to command", 1e3 * driven))
         for share in (50, 95, 99)
     }
-    off = float(np.percentile(period_errors(sent[first:last], spec.rate_hz), 99))
+    pace = regularity(sent[first:last], spec.rate_hz)
     return {
-        "period error p99, page open": (off, "ms"),
+        "period error p99, page open": (pace["period error p99", "ms"], "ms"),
         **delays,
         "pictures never drawn": (100 * noted["replaced"] / (noted["replaced"] + len(shown)), "%"),
         "keys without answer": (presses - len(driven), "keys"),

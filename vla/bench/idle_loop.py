@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from vla.bench.regularity import regularity
 from vla.bench.table import Row
-from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods, run_in_real_time
+from vla.evaluation.realtime import RealTimeRun, RunResult, run_in_real_time
 from vla.processes import SPAWN, Ending, real_time, sleep_until
 from vla.robots.sim_wires import DT
 
@@ -46,17 +47,6 @@ def idle_loop(priority: int) -> Iterator[Callable[[], Times]]:
         ours.close()
 
 
-def regularity(periods: Float[np.ndarray, " N"]) -> dict[tuple[str, str], float]:
-    """By name and unit, of periods in ms: the error is the deviation from 5 ms, the gap the longest of them."""
-    p50, p99 = np.percentile(np.abs(periods - 1e3 * DT), [50, 99])
-    return {
-        ("commands", "1/s"): 1e3 / float(periods.mean()),
-        ("period error p50", "ms"): float(p50),
-        ("period error p99", "ms"): float(p99),
-        ("largest gap", "ms"): float(periods.max()),
-    }
-
-
 def run_beside_idle(run: RealTimeRun) -> tuple[RunResult, list[Row]]:
     """`run_in_real_time`, and how regular its commands were beside the empty loop, from the first to the last."""
     with idle_loop(run.how.command.priority + 1) as ended:
@@ -64,7 +54,7 @@ def run_beside_idle(run: RealTimeRun) -> tuple[RunResult, list[Row]]:
         idle = ended()
     receipts = result.receipts
     meanwhile = idle[(idle >= receipts[0]) & (idle <= receipts[-1])]
-    ours, theirs = (regularity(receipt_periods(times)) for times in (receipts, meanwhile))
+    ours, theirs = (regularity(times, 1 / DT) for times in (receipts, meanwhile))
     kinds = (("period error p99", "ms"), ("largest gap", "ms"))
     return result, [Row(kind[0], ours[kind], kind[1], IDLE, theirs[kind]) for kind in kinds]
 

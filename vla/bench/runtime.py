@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vla.bench.idle_loop import regularity, run_beside_idle
+from vla.bench.idle_loop import run_beside_idle
+from vla.bench.regularity import regularity
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, RunResult, receipt_periods
+from vla.evaluation.realtime import RealTimeRun, RunResult
 from vla.policies import device_of, load_policy
 from vla.processes import SPAWN, real_time, sleep_until
 from vla.robots.realtime_sim import RealTimeSim
@@ -107,7 +108,7 @@ def _measured(
 ) -> dict[tuple[str, str], float]:
     """By name and unit."""
     return {
-        **regularity(receipt_periods(receipts)),
+        **regularity(receipts, 1 / DT),
         ("S1 replans", "1/s"): hz[0],
         ("S1 chunk p50", "ms"): float(np.median(s1_ms or [np.nan])),
         ("S2 thoughts", "1/s"): hz[1],

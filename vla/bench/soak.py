@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vla.bench.idle_loop import regularity, run_beside_idle
+from vla.bench.idle_loop import run_beside_idle
+from vla.bench.regularity import regularity
 from vla.bench.table import Row, report
-from vla.evaluation.realtime import RealTimeRun, receipt_periods
+from vla.evaluation.realtime import RealTimeRun
 from vla.policies import device_of
 from vla.processes import SPAWN
-from vla.robots.sim_wires import World
+from vla.robots.sim_wires import DT, World
 
 EARLIER = "after a tenth of the time"
 _SHARED = Path("/dev/shm")
@@ -29,7 +30,7 @@ def bench_soak(policy: str, env: str, seed: int, length: float, out: Path, devic
     run = RealTimeRun(policy, World(env, seed), length, out, until_done=False, device=device)
     result, beside_idle = run_beside_idle(run)
     summary = result.telemetry.summary()
-    pace = regularity(receipt_periods(result.receipts))
+    pace = regularity(result.receipts, 1 / DT)
     rows = [Row(name, pace[name, unit], unit) for name, unit in (("commands", "1/s"), ("period error p50", "ms"))]
     rows += beside_idle
     rows += [Row("S1 replans", summary["s1_hz"], "1/s"), Row("S2 thoughts", summary["s2_hz"], "1/s")]

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla import assets
-from vla.bench.bench_arm import BenchArm, Cameras, period_errors
+from vla.bench.bench_arm import BenchArm, Cameras
+from vla.bench.regularity import regularity
 from vla.bench.table import Row, report
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
@@ -49,12 +50,10 @@ class Measured:
         """Name -> value and unit. Raises UserError if there is nothing to measure."""
         if len(self.sent) < 3:
             raise UserError("bench teleop: fewer than three commands; give more --minutes")
-        p50, p99 = np.percentile(period_errors(self.sent, HZ), [50, 99])
         made = int(self.seen[-1] - self.seen[0]) + 1
+        pace = {name: (value, unit) for (name, unit), value in regularity(self.sent, HZ).items() if name != "commands"}
         return {
-            "period error p50": (p50, "ms"),
-            "period error p99": (p99, "ms"),
-            "largest gap": (1e3 * float(np.diff(self.sent).max()), "ms"),
+            **pace,
             "camera frames lost": (100 * (made - len(np.unique(self.seen))) / made, "%"),
             "steps dropped": (100 * self.dropped / len(self.sent), "%"),
             "pictures waiting at the end": (self.waiting, "pictures"),

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from vla import assets
 from vla.cli.arguments import existing_folder
 from vla.cli.common import add_command, add_group
 from vla.errors import UserError
-
-if TYPE_CHECKING:
-    from vla.robots.base import Robot
 
 
 def add(commands: Any) -> None:
@@ -54,9 +50,9 @@ def _check(args: argparse.Namespace) -> None:
         sources(spec, kind)
     guarded = spec.limits is not None and spec.kinematics is not None
     if guarded:
-        from vla.runtime.guarded import GuardedRobot
+        from vla.runtime.guarded import gate_of
 
-        GuardedRobot(cast("Robot", SimpleNamespace(spec=spec)))  # which does no more than look at its spec
+        gate_of(spec)
     print(spec.summary)
     gate = "ready" if guarded else "needs limits and kinematics (docs/safety.md)"
     print(f"{spec.rate_hz:g} Hz; gripper {spec.action.gripper or 'none'}; safety gate: {gate}")

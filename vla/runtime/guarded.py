@@ -10,28 +10,33 @@ from vla.robots.base import Observation, Robot
 from vla.runtime.commands import Action
 from vla.runtime.kinematics import Joints
 from vla.runtime.safety_gate import Passed, SafetyGate
-from vla.spec import si_scale
+from vla.spec import RobotSpec, si_scale
 
 REST_S = 20.0
 """Seconds of samples after which a run ends, though the gate should still brake."""
 
 
+def gate_of(spec: RobotSpec) -> SafetyGate:
+    """One sample a control period. Raises UserError as `SafetyGate`, or if the state lacks what it begins from."""
+    if "joint_position" not in spec.state_slices:
+        arms = sum(name.endswith("_joint_position") for name in spec.state_slices)
+        why = "; two arms cannot be guarded yet: docs/ros2.md" if arms > 1 else ""
+        raise UserError(
+            f"robot spec: {spec.name}: its state has no joint_position, which the safety gate looks at{why}"
+        )
+    gate = SafetyGate(spec, rate_hz=spec.rate_hz)
+    if gate.layout.gripper_size and "gripper" not in spec.state_slices:
+        raise UserError(f"robot spec: {spec.name}: its action has a gripper, its state has none to begin from")
+    return gate
+
+
 class GuardedRobot:
-    """`robot` must be connected. Raises UserError as `SafetyGate`, or if the spec's state has no joints to look at."""
+    """`robot` must be connected. Raises UserError as `gate_of`."""
 
     def __init__(self, robot: Robot) -> None:
-        spec = robot.spec
-        if "joint_position" not in spec.state_slices:
-            arms = sum(name.endswith("_joint_position") for name in spec.state_slices)
-            why = "; two arms cannot be guarded yet: docs/ros2.md" if arms > 1 else ""
-            raise UserError(
-                f"robot spec: {spec.name}: its state has no joint_position, which the safety gate looks at{why}"
-            )
         self.robot = robot
-        self.gate = SafetyGate(spec, rate_hz=spec.rate_hz)
-        self._scale = si_scale(spec.state)
-        if self.gate.layout.gripper_size and "gripper" not in spec.state_slices:
-            raise UserError(f"robot spec: {spec.name}: its action has a gripper, its state has none to begin from")
+        self.gate = gate_of(robot.spec)
+        self._scale = si_scale(robot.spec.state)
 
     def reset(self, seed: int | None) -> Observation:
         """Begin again, at rest; RuntimeError while the robot moves."""

@@ -20,6 +20,7 @@ from vla.streams import Streams, extra, sources
 COMMAND = "import"
 RECORD = Path("meta/import.json")
 END = 2**20
+EMPTY = "has no moment at which every stream of the spec is there and fresh"
 
 
 def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = None) -> None:
@@ -54,7 +55,7 @@ def import_rosbag2(path: Path, spec_name: str, out: Path, task: str | None = Non
         for line in left_out:
             print(f"vla: {line}", file=sys.stderr)
         if not count:
-            raise UserError(f"import: {path} has no moment at which every stream of the spec is there and fresh")
+            raise UserError(f"import: {path} {EMPTY}")
         (folder / RECORD).write_text(json.dumps(wanted, indent=2))
         staging.finish(folder)
     print(f"{count} episodes, {frames} frames in {out}")
@@ -86,7 +87,7 @@ def _record(found: list[Bag], spec: RobotSpec, task: str, folder: Path) -> tuple
                 recorder = recorder or EpisodeRecorder(folder, spec, labels=False, extra=stamp_columns(spec))
                 lengths.append(recorder.write_frames(words, frames))
             if len(lengths) == before and len(found) > 1:
-                told.append(f"{bag.path} has no moment at which every stream of the spec is there and fresh")
+                told.append(f"{bag.path} {EMPTY}")
             told += bag.damage
             advance(1)
     if recorder:
