@@ -85,6 +85,25 @@ def test_a_fifth_of_a_second_of_silence_is_noticed_within_a_period_and_the_arm_r
     assert np.ptp([moment.tool for _, _, moment in after[rest:]], axis=0).max() < 1e-6
 
 
+def test_the_recorder_has_its_work_before_the_loop_waits_and_not_beside_the_next_command(tmp_path, monkeypatch):
+    robot = make_robot("tabletop", render=False)
+    clock, order = SimClock(robot.spec.rate_hz), []
+    command = robot.command
+    monkeypatch.setattr(robot, "command", lambda action: (order.append("command"), command(action))[1])
+
+    def wait() -> None:
+        order.append("wait")
+        clock.tick()
+
+    with LiveRecorder(tmp_path / "data", robot.spec, LiveSettings(reserve=0)) as recorder:
+        monkeypatch.setattr(recorder, "offer", lambda frame: order.append("record"))
+        loop = LiveLoop(robot, FadingHand(clock), recorder, None, SessionSettings(), lambda: clock.now, wait)
+        for _ in range(3):
+            loop.step(ending=False)
+    robot.close()
+    assert order == ["command", "record", "wait"] * 3
+
+
 def test_vla_teleop_takes_an_operator_to_be_gone_after_that_silence_unless_told_otherwise(monkeypatch):
     told = []
     monkeypatch.setattr("vla.teleop.command.teleop", told.append)

@@ -99,10 +99,11 @@ class SpoolWriter:
         self._open = ExitStack()
         self._rows, *pictures = _open_files(self._open, folder, spec, "wb")
         self._pictures = dict(zip(spec.camera_names, pictures, strict=True))
+        self._packed: dict[str, tuple[NDArray[np.uint8], bytes]] = {}
 
     def add(self, frame: LiveFrame) -> None:
         for camera in self._spec.cameras:
-            data = _pack(camera, frame.images[camera.name])
+            data = self._once_packed(camera, frame.images[camera.name])
             file = self._pictures[camera.name]
             file.write(_LENGTH.pack(len(data)))
             file.write(data)
@@ -114,6 +115,14 @@ class SpoolWriter:
         self._rows.write(row.tobytes())
         self.frames += 1
         self.interventions += frame.intervention
+
+    def _once_packed(self, camera: Camera, image: NDArray[np.uint8]) -> bytes:
+        """A picture that several control steps saw is packed once: cameras are slower than robots."""
+        seen, data = self._packed.get(camera.name, (None, b""))
+        if image is not seen:
+            data = _pack(camera, image)
+            self._packed[camera.name] = image, data
+        return data
 
     def keep(self, take: Take, as_folder: Path) -> None:
         """Everything to the disk, and only then, in one step, under its name."""

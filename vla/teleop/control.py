@@ -114,11 +114,15 @@ class LiveLoop:
             self._let_all_go(f"the safety gate stopped the arm: {passed.stopped}", passed.stopped)
         if driver == "policy" and len(self._gate.gripper):
             self._gripper = self._gate.layout.opening(self._gate.gripper[0])
-        sent = self._exchange(passed)
-        if not self._lost and (self._clutch.present or not self._gate.at_rest):
-            self._record(seen, passed, sent, driver, now)
-        else:
-            self._recorder.forget_preroll()  # a take is one piece of time
+        keep = not self._lost and (self._clutch.present or not self._gate.at_rest)
+
+        def record(sent: Action) -> None:
+            if keep:
+                self._record(seen, passed, sent, driver, now)
+            else:
+                self._recorder.forget_preroll()  # a take is one piece of time
+
+        sent = self._exchange(passed, record)
         self._step_count += 1
         return self._look(passed, sent, driver, engaged)
 
@@ -154,12 +158,15 @@ class LiveLoop:
             action = still + (action - still) * min(1.0, (now - self._handed) / HAND_OVER_S)
         return action, "policy"
 
-    def _exchange(self, passed: Passed) -> NDArray[np.float32]:
-        """Send, and look again. A robot that cannot say where it is or what it sees holds, and ends the take."""
+    def _exchange(self, passed: Passed, record: Callable[[Action], None]) -> Action:
+        """Send, and look again. A robot that cannot say where it is or what it sees holds, and ends the take. record:
+        gets what was sent before the wait; the recorder's thread, had it work later, would delay the next command.
+        """
         sent = np.asarray(passed.applied, np.float32)
         try:
             try:
                 sent = self._guarded.send(passed)
+                record(sent)
             finally:
                 self._wait()
             asked = self._clock()
