@@ -177,12 +177,12 @@ def settle() -> None:
 def real_time(priority: int, core: int | None) -> str:
     """Ask for SCHED_FIFO at `priority` (0: do not) and one core (-1: the last; None: any); what came of it, in words.
 
-    Neither is needed to run.
+    For the thread that calls; threads that it starts later have no priority. Neither is needed to run.
     """
     told = []
     if priority:
         try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
             told.append(f"SCHED_FIFO {priority}")
         except OSError as error:
             told.append(f"no SCHED_FIFO ({error.strerror})")

@@ -224,7 +224,7 @@ def test_real_time_scheduling_is_asked_for_by_default(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *what: asked.append(what[1]))
     monkeypatch.setattr(os, "sched_setaffinity", lambda *what: asked.append(what[1]))
     assert real_time(Settings().priority, Settings().core) == f"SCHED_FIFO 50, core {max(os.sched_getaffinity(0))}"
-    assert asked == [os.SCHED_FIFO, {max(os.sched_getaffinity(0))}]
+    assert asked == [os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, {max(os.sched_getaffinity(0))}]
 
 
 def test_it_needs_no_torch():

@@ -19,6 +19,7 @@ from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
 from vla.serve.background import beside
 from vla.spec import RobotSpec
+from vla.teleop.bodies import PRIORITY
 from vla.teleop.cockpit import Cockpit, WebDevice
 from vla.teleop.command import about_robot
 from vla.teleop.control import SessionSettings
@@ -67,7 +68,7 @@ def measure_page(spec: RobotSpec, out: Path, seconds: float) -> dict[str, tuple[
     device, pictures = WebDevice(), CameraPictures()
     with Cameras(spec) as cameras, LiveRecorder(out, spec, LiveSettings(preroll_s=0, reserve=0)) as recorder:
         arm = BenchArm(spec, cameras)
-        settings = SessionSettings(heartbeat_s=PATIENCE_MS / 1000)
+        settings = SessionSettings(heartbeat_s=PATIENCE_MS / 1000, priority=PRIORITY)
         session = Session(lambda: arm, device, recorder, None, settings, pictures.offer)
         session.start()
         try:

@@ -25,6 +25,8 @@ from vla.bench.table import Row, report
 from vla.data.live import LiveRecorder, LiveSettings
 from vla.errors import UserError
 from vla.spec import ActionSpec, Camera, Field, RobotSpec
+from vla.teleop.bodies import PRIORITY
+from vla.teleop.control import SessionSettings
 from vla.teleop.devices import Reading
 from vla.teleop.session import Session
 
@@ -99,7 +101,7 @@ def record_ours(out: Path, seconds: float) -> Measured:
     spec = arm_spec()
     with Cameras(spec) as cameras, LiveRecorder(out, spec, LiveSettings(preroll_s=0, reserve=0)) as recorder:
         arm = BenchArm(spec, cameras)
-        session = Session(lambda: arm, _Hand(), recorder)
+        session = Session(lambda: arm, _Hand(), recorder, settings=SessionSettings(priority=PRIORITY))
         session.start()
         try:
             session.ask("instruct", "sway")

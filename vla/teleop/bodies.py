@@ -13,6 +13,8 @@ from vla.spec import RobotSpec
 from vla.teleop.command import TeleopOptions
 from vla.teleop.pictures import CameraPictures, Pictures, TwinPictures
 
+PRIORITY = 40
+"""Of the loop that drives a real robot: a browser on the same machine is not to delay it."""
 PATIENCE_S = 20.0
 """So long a robot is waited for that may have been started at the same time."""
 BLIND_S = 0.5
@@ -21,14 +23,16 @@ BLIND_S = 0.5
 
 @dataclass(frozen=True)
 class BodyChoice:
-    """make: a connected robot, called in the thread that will own it. pictures: what people are shown of it. paced: its
-    `command` returns when the next control period begins.
+    """make: a connected robot, called in the thread that will own it. pictures: what people are shown of it. paced,
+    priority: see `SessionSettings`; a simulated one has its physics and drawing in the loop, which must leave time to
+    others.
     """
 
     spec: RobotSpec
     make: Callable[[], Robot]
     pictures: Callable[[], Pictures]
     paced: bool = False
+    priority: int = 0
 
 
 def choose_body(options: TeleopOptions) -> BodyChoice:
@@ -57,7 +61,7 @@ def _over_dds(spec: RobotSpec, domain: int | None) -> BodyChoice:
         robot.connect()
         return robot
 
-    return BodyChoice(spec, make, CameraPictures, paced=True)
+    return BodyChoice(spec, make, CameraPictures, paced=True, priority=PRIORITY)
 
 
 def _of_lerobot(spec: RobotSpec, config: Sequence[str]) -> BodyChoice:
@@ -71,7 +75,7 @@ def _of_lerobot(spec: RobotSpec, config: Sequence[str]) -> BodyChoice:
         robot.connect()
         return robot
 
-    return BodyChoice(spec, make, CameraPictures)
+    return BodyChoice(spec, make, CameraPictures, priority=PRIORITY)
 
 
 def _simulated(env: str) -> BodyChoice:

@@ -89,6 +89,7 @@ def teleop(options: TeleopOptions) -> None:
                 policy_name=options.policy or "",
                 instruction=options.instruction,
                 paced=body.paced,
+                priority=body.priority,
             )
             return recorder, settings
 

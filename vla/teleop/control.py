@@ -35,6 +35,7 @@ _NOTES = 6
 class SessionSettings:
     """seed: of the first scene, in simulation. heartbeat_s: see `Clutch`. policy_name: recorded with takes.
     instruction: where no scene has one. paced: the robot's `command` returns when the next control period begins.
+    priority: of SCHED_FIFO, 0 for none.
     """
 
     seed: int = 0
@@ -43,6 +44,7 @@ class SessionSettings:
     policy_name: str = ""
     instruction: str = ""
     paced: bool = False
+    priority: int = 0
 
 
 class LiveLoop:

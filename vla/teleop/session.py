@@ -10,7 +10,7 @@ from typing import Any
 
 from vla.data.live import LiveRecorder
 from vla.errors import UserError
-from vla.processes import settle
+from vla.processes import real_time, settle
 from vla.robots.base import Robot
 from vla.runtime.clock import Beat
 from vla.runtime.loop import Policy
@@ -81,6 +81,7 @@ class Session:
             wait = (lambda: None) if self._settings.paced else beat.wait
             loop = LiveLoop(robot, self._device, self._recorder, pilot, self._settings, wait=wait)
             settle()
+            real_time(self._settings.priority, None)
             while not (self._ending.is_set() and loop.resting):
                 while not self._wishes.empty():
                     loop.wish(*self._wishes.get())
