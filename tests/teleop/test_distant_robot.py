@@ -93,6 +93,7 @@ def drive(*command):
     [
         (["--robot", "dds"], "--robot dds needs --spec"),
         (["--robot", "dds", "--spec", "nowhere.yaml"], "unknown robot 'nowhere.yaml'"),
+        (["--robot", "dds", "--spec", "aloha"], "two arms cannot be guarded yet"),
         (["--robot", "lerobot", "--spec", "tabletop"], "--robot lerobot needs --robot-config"),
         (["--device", "lerobot"], "--device lerobot needs --device-config"),
         (["--device", "scripted", "--robot", "metaworld"], "--device scripted knows tabletop and tabletop-suite"),

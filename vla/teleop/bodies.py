@@ -9,6 +9,7 @@ from vla import assets
 from vla.errors import UserError
 from vla.robots.base import Robot
 from vla.robots.gym_sim import find_environment, make_robot
+from vla.runtime.guarded import gate_of
 from vla.spec import RobotSpec
 from vla.teleop.command import TeleopOptions
 from vla.teleop.pictures import CameraPictures, Pictures, TwinPictures
@@ -47,7 +48,9 @@ def choose_body(options: TeleopOptions) -> BodyChoice:
 def _given_spec(options: TeleopOptions) -> RobotSpec:
     if not options.spec:
         raise UserError(f"teleop: --robot {options.robot} needs --spec, which says what its numbers mean")
-    return RobotSpec.load(assets.find("robot", options.spec))
+    spec = RobotSpec.load(assets.find("robot", options.spec))
+    gate_of(spec)  # what cannot be guarded is refused before anything is connected
+    return spec
 
 
 def _over_dds(spec: RobotSpec, domain: int | None) -> BodyChoice:
