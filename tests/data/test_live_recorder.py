@@ -62,7 +62,8 @@ def test_a_cache_knows_who_drove_also_one_that_was_built_before_caches_did(tmp_p
     for _ in range(2):
         cache = build_cache(out)
         assert cache.person.tolist() == cache.intervention.tolist() == [1, 0, 1, 0, 1, 0]
-        for name in ("person", "intervention"):
+        assert cache.success.tolist() == [0, 0, 0, 0, 0, 1]
+        for name in ("person", "intervention", "success"):
             (cache.folder / f"{name}.npy").unlink()
         assert np.isnan(FrameCache.open(out).person).all()
 

@@ -187,7 +187,7 @@ def test_who_drove_is_asked_of_datasets_that_say_it_and_belongs_to_the_run(recip
     np.save(driven / "person.npy", (np.arange(count) % 6 > 2).astype(np.float32))
     np.save(driven / "intervention.npy", (np.arange(count) % 6 > 3).astype(np.float32))
     train([driven, stills], out, recipe, "cpu", drivers=weights)
-    with pytest.raises(UserError, match="holds a run with another --autonomous or --corrections"):
+    with pytest.raises(UserError, match="holds a run with another --autonomous, --corrections or"):
         train([driven, stills], out, recipe, "cpu")
 
 

@@ -135,6 +135,20 @@ def test_what_a_policy_did_can_be_left_out_and_corrections_be_drawn_more_often(c
     assert first / silent == pytest.approx(0.5, rel=0.2), "a dataset that does not say who drove keeps its weight"
 
 
+def test_takes_that_failed_are_left_out_unless_they_are_given_a_weight(cache: FrameCache) -> None:
+    """Episodes of 12 frames; the second failed, and whether the third succeeded nobody said."""
+    success = np.zeros(len(cache), np.float32)
+    success[11::12] = 1
+    success[23], success[24:36] = 0, np.nan
+    person = np.ones(len(cache), np.float32)
+    for driven, weight in ((None, 0.0), (DriverWeights(failure=0.5), 0.5)):
+        taken = Examples([replace(cache, person=person, success=success)], fit_normalizer([cache]), drivers=driven)
+        counts = np.bincount(taken.draw(np.random.default_rng(0), 400_000), minlength=48).reshape(-1, 12)[:4].mean(1)
+        np.testing.assert_allclose(counts / counts[0], [1, weight, 1, 1], atol=0.2)
+    collected = Examples([replace(cache, success=success)], fit_normalizer([cache]))
+    assert set(range(12, 24)) <= set(collected.trained), "only of takes it is a person's judgement"
+
+
 def test_fast_learns_no_chunk_with_an_action_that_is_not_to_be_learned(tmp_path: Path) -> None:
     """Its tokens are of all of a chunk. A policy drives half of an episode of 12 frames, then a person does."""
     cache = write_episodes(tmp_path / "cache", episodes=20)
@@ -153,7 +167,7 @@ def test_fast_learns_no_chunk_with_an_action_that_is_not_to_be_learned(tmp_path:
 def test_frames_that_nobody_is_to_learn_from_are_told_from_too_few(tmp_path: Path) -> None:
     cache = write_episodes(tmp_path / "cache", episodes=20, length=6)
     for person, message in ((cache.episode < 19, r"held out \(each 20th\)"), (cache.episode == 19, "trained on")):
-        with pytest.raises(UserError, match=f"a policy drove all frames of the episodes that are {message}"):
+        with pytest.raises(UserError, match=f"the takes that are {message} are failures, which"):
             driven = replace(cache, person=person.astype(np.float32))
             Examples([driven], fit_normalizer([cache]), drivers=DriverWeights(autonomous=0))
 

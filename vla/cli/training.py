@@ -37,6 +37,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--corrections", type=above_zero, default=1.0, metavar="W", help="of those in which one corrected a policy"
     )
+    parser.add_argument(
+        "--failures", type=zero_or_more, default=0.0, metavar="W", help="of takes that failed (default 0: left out)"
+    )
     export = add_command(commands, "export", _export, "the same policy with S1 for ONNX Runtime, faster on a CPU")
     add_policy(export)
     add_which_robot(export)
@@ -56,7 +59,7 @@ def _train(args: argparse.Namespace) -> None:
     from vla.training.examples import DriverWeights
     from vla.training.run import train
 
-    drivers = DriverWeights(args.autonomous, args.corrections)
+    drivers = DriverWeights(args.autonomous, args.corrections, args.failures)
     folders, weights = zip(*args.dataset, strict=True)
     train(
         folders,

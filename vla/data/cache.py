@@ -37,9 +37,12 @@ LABELS = {
     "disturbed": (),
     "person": (),
     "intervention": (),
+    "success": (),
 }
 """Columns a dataset or an older cache may lack: NaN throughout then."""
-LABEL_COLUMNS = {**{name: name for name in LABELS}, "person": "driver"}
+LABEL_COLUMNS = {**{name: name for name in LABELS}, "person": "driver", "success": "next.success"}
+OF_TAKES = ("person", "success")
+"""Labels that older caches lack and takes have."""
 SPEC = "robot_spec.yaml"
 SMALL = 2**25
 """Bytes up to which a file of numbers is told by its contents."""
@@ -70,7 +73,8 @@ class FrameCache:
     the spec's units. episode: int32 (N,). progress: float32 (N,); target_pixel, goal_pixel: float32 (N, 2), (u, v) in
     [0, 1] of the front image; disturbed: float32 (N,), 1 where what followed was not the action's doing
     (`vla.data.episode.Frame`); person: float32 (N,), 1 where a person drove, and intervention: where one did although a
-    policy was on; these six are NaN where unknown. executed: float32 (N, A), what was done in the action's stead.
+    policy was on; success: float32 (N,), 1 where the task is done; these seven are NaN where unknown. executed:
+    float32 (N, A), what was done in the action's stead.
     meta: what `meta.json` says.
     stats: "state", "action" -> min, max, mean, std, q01, q99, ... lists. robot: None if the dataset has no spec.
     Handed to another process, it is opened there anew.
@@ -90,6 +94,7 @@ class FrameCache:
     disturbed: NDArray[np.float32]
     person: NDArray[np.float32]
     intervention: NDArray[np.float32]
+    success: NDArray[np.float32]
     episodes: tuple[CachedEpisode, ...]
     stats: Mapping[str, Mapping[str, list[float]]]
 
@@ -187,8 +192,9 @@ def build_cache(
     source = source_of(root)
     if (folder / "meta.json").is_file():
         cache = FrameCache.open(folder)
-        says_who = (folder / "person.npy").is_file() or LABEL_COLUMNS["person"] not in read_info(root)["features"]
-        fits = says_who and cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
+        takes = LABEL_COLUMNS["person"] in read_info(root)["features"]
+        labelled = not takes or all((folder / f"{name}.npy").is_file() for name in OF_TAKES)
+        fits = labelled and cache.meta["source"] == source and encoding in (None, cache.meta.get("encoding", "raw"))
         small = budget is None or _picture_bytes(cache) <= budget
         if fits and small and (renewed := _with_spec(cache, root)) is not None:
             return _with_annotations(renewed, root)

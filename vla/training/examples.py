@@ -24,14 +24,16 @@ TOKENIZED = 20_000
 
 @dataclass(frozen=True)
 class DriverWeights:
-    """How often a frame is drawn by who drove, where a recording says so (`vla teleop`), as a factor.
+    """How often a frame is drawn by who drove, where a recording says so (`vla teleop`), as factors; 0 leaves frames
+    out, and their actions out of the chunks of others.
 
-    autonomous: no person did; 0 leaves these frames out, and their actions out of the chunks of others.
-    correction: a person did although the policy was on.
+    autonomous: no person did. correction: a person did although the policy was on. failure: of a take that was not kept
+    as a success.
     """
 
     autonomous: float = 1.0
     correction: float = 1.0
+    failure: float = 0.0
 
 
 class Examples:
@@ -81,8 +83,8 @@ class Examples:
         for part, frames in (("trained on", self.trained), (f"held out (each {HELD_OUT}th)", self.held_out)):
             if not len(frames):
                 raise UserError(
-                    f"training: a policy drove all frames of the episodes that are {part}, and --autonomous 0 leaves "
-                    "them out; give them a weight, or record more with a person"
+                    f"training: the takes that are {part} are failures, which --failures 0 leaves out, or a policy "
+                    "drove them, and --autonomous 0 does; give them a weight, or record more"
                 )
         each = each[self.trained]
         self.drawn = float(each.sum())
@@ -146,11 +148,19 @@ class Examples:
 
 
 def _by_driver(caches: Sequence[FrameCache], drivers: DriverWeights | None) -> Float[np.ndarray, " N"]:
-    """The weight of each frame by who drove; 1 where nobody says."""
+    """The weight of each frame by who drove, and by whether the take succeeded; 1 where nobody says."""
     drivers = drivers or DriverWeights()
     person = np.concatenate([np.asarray(cache.person) for cache in caches])
     corrects = np.concatenate([np.asarray(cache.intervention) for cache in caches]) > 0
-    return np.where(person == 0, drivers.autonomous, np.where(corrects, drivers.correction, 1.0))
+    failed = np.concatenate([_failed(cache) for cache in caches])
+    driven = np.where(person == 0, drivers.autonomous, np.where(corrects, drivers.correction, 1.0))
+    return np.where(failed & np.isfinite(person), drivers.failure, 1.0) * driven
+
+
+def _failed(cache: FrameCache) -> Bool[np.ndarray, " N"]:
+    """Whether the frame's episode says whether it succeeded, and did not."""
+    starts, lengths = [e.start for e in cache.episodes], [len(e) for e in cache.episodes]
+    return np.repeat(np.fmax.reduceat(np.asarray(cache.success), starts) == 0, lengths)
 
 
 def _until_the_next(marked: Bool[np.ndarray, " N"], stop: Int[np.ndarray, " N"], more: int) -> Int[np.ndarray, " N"]:

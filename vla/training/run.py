@@ -68,7 +68,7 @@ def train(
     datasets: LeRobot datasets, training caches and folders of still scenes. recipe: a shipped name or a YAML file, the
     tabletop one by default. device: auto, cpu, cuda, cuda:N. policy: folder of a checkpoint to start from. weights: of
     each dataset of episodes, as `Examples` has them, default 1.
-    drivers: weights of frames by who drove, for datasets that say it.
+    drivers: weights of frames by who drove, and of failures, for datasets that say it.
     s2: folder of one for another robot, of which S2 alone is taken; it then learns from actions without still scenes.
     Raises UserError for bad input before anything is written.
     """
@@ -92,7 +92,9 @@ def train(
     check_robots(specs, plan.fast, plan.slow, _robots(plan, start))
     slow = start.s2 if start else taken or _open_vlm(plan.slow, place)
     if drivers and not any(says_who_drove(folder) for folder in data.episodes):
-        raise UserError("train: --autonomous and --corrections: no dataset says who drove; those of vla teleop do")
+        raise UserError(
+            "train: --autonomous, --corrections and --failures: no dataset says who drove; those of vla teleop do"
+        )
     begun_with = RunFile.of(plan, datasets, data, weights, drivers, policy, s2)
     begun_with.check(out)
     run = _Run(plan, data, out, place, start, slow, drivers)

@@ -67,7 +67,7 @@ class RunFile:
         same = {
             "recipe": parse(Recipe, known.get("recipe"), str(out / RUN_FILE)) == self.recipe,
             "list of datasets or weights": known.get("datasets") == self.datasets,
-            "--autonomous or --corrections": known.get("drivers") == self.drivers,
+            "--autonomous, --corrections or --failures": _drivers(known.get("drivers")) == _drivers(self.drivers),
             # Wherever they lie. Runs that are older than this entry do not say.
             "--policy or --s2": "start" not in known or _weights(known["start"]) == _weights(self.start),
         }
@@ -96,6 +96,10 @@ def _start(policy: str | None, s2: str | None) -> dict[str, Any] | None:
         folder = Path(policy)
         return {"policy": policy, "weights": [version_of(folder), version_of(folder / SLOW_FOLDER)]}
     return {"s2": s2, "weights": [version_of(Path(s2) / SLOW_FOLDER)]} if s2 else None
+
+
+def _drivers(known: dict[str, float] | None) -> DriverWeights:
+    return DriverWeights(**(known or {}))
 
 
 def _weights(start: dict[str, Any] | None) -> list[str]:
