@@ -33,7 +33,8 @@ def test_a_minute_holds_no_more_memory_than_ten_seconds(untrained, tmp_path):
     assert {f"memory of {name}" for name in ("main", "s1", "s2", "command", "body", "cameras")} < set(rows)
     for name, row in rows.items():
         if name.startswith("memory"):
-            assert 0 < row["value"] < row["peer_value"] + 4, name
+            room = max(4, 0.01 * row["peer_value"])  # main is the tests' own process, with what the others left in it
+            assert 0 < row["value"] < row["peer_value"] + room, name
     assert rows["processes and shared memory left behind"]["value"] == 0
     assert (tmp_path / "run.png").stat().st_size > 10_000
 
