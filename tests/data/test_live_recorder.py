@@ -13,19 +13,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from live_takes import NOTHING_RESERVED, TINY, fill, frame, record, victim
 
-from vla.data import spool
 from vla.data.cache import FrameCache, build_cache
 from vla.data.live import LiveRecorder
 from vla.data.publish import live_folder, publish, recorded_takes
 from vla.data.spool import read_frames, read_take
 from vla.errors import UserError
-from vla.spec import Camera, RobotSpec
+from vla.spec import RobotSpec
 
 
 def open_dataset(out: Path):
@@ -112,35 +110,6 @@ def test_control_steps_the_disk_is_too_slow_for_are_counted(tmp_path):
         recorder.settle()
         take = recorder.status().takes[0].take
     assert take.frames + take.dropped == 3000 and take.dropped > 0
-
-
-def test_large_pictures_come_back_nearly_as_they_were(tmp_path):
-    spec = replace(TINY, cameras=(Camera("front", 480, 640), Camera("wrist", 480, 640)))
-    smooth = np.indices((480, 640)).sum(0)[..., None] / 5 + np.array([0, 10, 30])
-    picture = smooth.astype(np.uint8)
-    with LiveRecorder(tmp_path / "data", spec, NOTHING_RESERVED) as recorder:
-        recorder.begin("look")
-        recorder.offer(replace(frame(0, spec=spec), images={"front": picture, "wrist": picture}))
-        recorder.end(True)
-        recorder.settle()
-        (back,) = read_frames(live_folder(tmp_path / "data") / "take-000000", spec)
-    assert np.abs(back.images["wrist"].astype(int) - picture).max() <= 6
-
-
-def test_a_picture_that_several_steps_saw_is_encoded_once_and_stands_in_each(tmp_path, monkeypatch):
-    spec = replace(TINY, cameras=(Camera("front", 480, 640),))
-    pictures = [np.full((480, 640, 3), grey, np.uint8) for grey in (50, 200)]
-    encode = Mock(side_effect=spool.encode_jpeg)
-    monkeypatch.setattr(spool, "encode_jpeg", encode)
-    with LiveRecorder(tmp_path / "data", spec, NOTHING_RESERVED) as recorder:
-        recorder.begin("look")
-        for step, which in enumerate([0, 0, 1, 1, 0]):
-            recorder.offer(replace(frame(step, spec=spec), images={"front": pictures[which]}))
-        recorder.end(True)
-        recorder.settle()
-        back = read_frames(live_folder(tmp_path / "data") / "take-000000", spec)
-        assert [one.images["front"].mean() > 100 for one in back] == [False, False, True, True, False]
-    assert encode.call_count == 3
 
 
 def test_two_sessions_cannot_record_into_one_dataset(tmp_path):

@@ -197,6 +197,7 @@ class LiveLoop:
         self._lost = True
         self._mapper.rest()
         self._let_all_go(f"{what}: the arm holds", "the robot's senses are lost")
+        self._recorder.forget_preroll()
         if self._recorder.status().recording:
             self._recorder.end(False)
             self._note("the take ends here, and is kept as a failure", bad=True)
